@@ -1,0 +1,1 @@
+"""Papers and contexts, before any model sees them."""

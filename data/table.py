@@ -1,0 +1,97 @@
+"""Papers on disk: one Arrow IPC file, compressed in small batches so that any row is near.
+
+The file is memory-mapped: opening it costs its footer, and reading k papers decompresses at most k
+batches of BATCH rows. Every batch but the last is full, which makes a row's place a division.
+"""
+
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from types import TracebackType
+
+import pyarrow as pa
+
+from data.paper import SCHEMA, Paper, from_row, from_rows, to_batch
+
+BATCH = 256
+
+
+class PaperWriter:
+    """Writes papers in order; a context manager. The file is whole only after a clean exit."""
+
+    def __init__(self, path: Path) -> None:
+        options = pa.ipc.IpcWriteOptions(compression="zstd")
+        self._writer = pa.ipc.new_file(str(path), SCHEMA, options=options)
+        self._pending: list[Paper] = []
+        self.count = 0
+
+    def add(self, paper: Paper) -> None:
+        """Append one paper."""
+        self._pending.append(paper)
+        self.count += 1
+        if len(self._pending) == BATCH:
+            self._flush()
+
+    def _flush(self) -> None:
+        if self._pending:
+            self._writer.write_batch(to_batch(self._pending))
+            self._pending.clear()
+
+    def __enter__(self) -> "PaperWriter":
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        tb: TracebackType | None,
+    ) -> None:
+        if kind is None:
+            self._flush()
+        self._writer.close()
+
+
+class PaperTable(Sequence[Paper]):
+    """A file of PaperWriter, read in place: `table[3]`, `table.take([5, 2])`, iteration."""
+
+    def __init__(self, path: Path) -> None:
+        self._reader = pa.ipc.open_file(pa.memory_map(str(path)))
+        batches = self._reader.num_record_batches
+        last = self._reader.get_batch(batches - 1).num_rows if batches else 0
+        self._length = BATCH * (batches - 1) + last if batches else 0
+
+    def __len__(self) -> int:
+        return self._length
+
+    def __getitem__(self, row: int) -> Paper:  # type: ignore[override]
+        return self.take([row])[0]
+
+    def __iter__(self) -> Iterator[Paper]:
+        for batch in self.batches():
+            yield from from_rows(batch)
+
+    def batches(self, start: int = 0) -> Iterator[pa.RecordBatch]:
+        """The record batches in order, from batch number `start`."""
+        for number in range(start, self._reader.num_record_batches):
+            yield self._reader.get_batch(number)
+
+    def slice(self, start: int, stop: int) -> list[Paper]:
+        """The papers of rows start to stop (exclusive)."""
+        return self.take(range(start, min(stop, len(self))))
+
+    def take(self, rows: Sequence[int]) -> list[Paper]:
+        """The papers of these rows, in the order given. Raises IndexError outside the table."""
+        found: dict[int, pa.RecordBatch] = {}
+        papers = []
+        for row in rows:
+            if not 0 <= row < self._length:
+                raise IndexError(f"row {row} of a table of {self._length} papers")
+            number, offset = divmod(row, BATCH)
+            if number not in found:
+                found[number] = self._reader.get_batch(number)
+            papers.append(from_row(found[number].slice(offset, 1).to_pylist()[0]))
+        return papers
+
+    def ids(self) -> list[str]:
+        """The paper_id of every row."""
+        column = SCHEMA.get_field_index("paper_id")
+        return [i for batch in self.batches() for i in batch.column(column).to_pylist()]

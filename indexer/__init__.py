@@ -1,0 +1,1 @@
+"""Corpus in, answers out: build an index, search it, measure it."""

@@ -1,0 +1,49 @@
+"""The settings of one command: flag, else environment (CITEMARK_…), else default.
+
+The flags and the environment are read by the CLI (see indexer.cli); the page has only the
+environment, which `from_environment` reads.
+"""
+
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from data.errors import UserError
+
+DEVICES = ("auto", "cpu", "cuda")
+RANKINGS = ("hybrid", "dense", "bm25")
+
+
+@dataclass(frozen=True)
+class Settings:
+    """Where the index lies and how it is searched."""
+
+    index: Path = Path("citemark-index")
+    device: str = "auto"
+    ranking: str = "hybrid"
+    k: int = 10
+
+    def __post_init__(self) -> None:
+        for name, value, known in (
+            ("device", self.device, DEVICES),
+            ("ranking", self.ranking, RANKINGS),
+        ):
+            if value not in known:
+                raise UserError(f"{name} is {value!r}, not one of {', '.join(known)}")
+        if not 1 <= self.k <= 1000:
+            raise UserError(f"k is {self.k}, not between 1 and 1000")
+
+
+def from_environment(environment: Mapping[str, str] = os.environ) -> Settings:
+    """Settings from CITEMARK_INDEX, CITEMARK_DEVICE, CITEMARK_RANKING and CITEMARK_K."""
+    default = Settings()
+    k = environment.get("CITEMARK_K", str(default.k))
+    if not k.isdecimal():
+        raise UserError(f"CITEMARK_K is {k!r}, not a whole number")
+    return Settings(
+        index=Path(environment.get("CITEMARK_INDEX", default.index)),
+        device=environment.get("CITEMARK_DEVICE", default.device),
+        ranking=environment.get("CITEMARK_RANKING", default.ranking),
+        k=int(k),
+    )

@@ -1,0 +1,219 @@
+"""The index on disk: a folder of generations, each immutable once published.
+
+    INDEX/lock                      the one writer holds it
+    INDEX/staging/                  a build in progress; what it finished is reused by the next
+    INDEX/generations/000001/       a published index: manifest.json and the files it lists
+
+A build fills `staging/next`, writes the manifest with the sha256 of every file, flushes all of it to
+the disk and renames the folder to the next number: that rename is the publication. Readers open the
+highest number and keep it; a crash leaves either the old generations or the new one as well. Nothing
+else in the project opens these files by path.
+"""
+
+import hashlib
+import json
+import os
+import shutil
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass, field, fields
+from pathlib import Path
+from typing import Any
+
+from filelock import FileLock, Timeout
+
+from data.errors import UserError
+
+FORMAT = 1
+KEPT_GENERATIONS = 2  # the current one, and the one that a reader may be opening
+
+
+@dataclass(frozen=True)
+class Manifest:
+    """What a generation is: enough to refuse it, to describe it and to find every damaged byte."""
+
+    papers: int
+    dimension: int
+    metric: str
+    encoder: str
+    encoder_fingerprint: str
+    precision: str
+    text_form: str
+    source: str
+    corpus_hash: str
+    created: str
+    seconds: float
+    reading: dict[str, Any] = field(default_factory=dict)
+    files: dict[str, dict[str, Any]] = field(default_factory=dict)
+    format: int = FORMAT
+
+    def to_bytes(self) -> bytes:
+        """JSON with a digest of itself, the same bytes for the same manifest."""
+        body = asdict(self)
+        body["sha256"] = _digest_of(body)
+        return json.dumps(body, indent=1, sort_keys=True).encode()
+
+    @classmethod
+    def from_bytes(cls, raw: bytes, path: Path) -> "Manifest":
+        """The inverse; raises UserError for a damaged manifest and for one of another format."""
+        try:
+            body = json.loads(raw)
+            if body["format"] != FORMAT:
+                age = "an older" if body["format"] < FORMAT else "a newer"
+                raise UserError(
+                    f"{path} was written by {age} version of Citemark (format {body['format']}, this one "
+                    f"reads {FORMAT}); build the index again with: indexer build"
+                )
+            digest = body.pop("sha256")
+            manifest = cls(**{f.name: body[f.name] for f in fields(cls)})
+            intact = digest == _digest_of(body) and manifest.to_bytes() == raw
+        except (ValueError, KeyError, TypeError):
+            intact = False
+        if not intact:
+            raise _damaged(path)
+        return manifest
+
+
+def _digest_of(body: dict[str, Any]) -> str:
+    return hashlib.sha256(json.dumps(body, sort_keys=True).encode()).hexdigest()
+
+
+def _damaged(path: Path) -> UserError:
+    return UserError(f"{path} is damaged; build the index again with: indexer build")
+
+
+@dataclass(frozen=True)
+class Generation:
+    """A published index, verified: its folder and its manifest."""
+
+    path: Path
+    manifest: Manifest
+
+
+class Store:
+    """The folder of an index."""
+
+    def __init__(self, root: Path) -> None:
+        self.root = root
+        self.staging = root / "staging"
+        self._generations = root / "generations"
+
+    def current(self) -> Path | None:
+        """The folder of the newest published generation, or None. Cheap: safe to ask before a query."""
+        numbers = self._numbers()
+        return self._generations / numbers[-1] if numbers else None
+
+    def open(self) -> Generation:
+        """The newest generation, after every byte of it was checked against its manifest.
+
+        Raises UserError if there is none, if it is damaged, or if another format wrote it.
+        """
+        for _ in range(10):  # a writer may remove an old generation between the listing and the reading
+            path = self.current()
+            if path is None:
+                raise UserError(
+                    f"no index at {self.root}; build one with: indexer build SOURCE --index {self.root} "
+                    "(SOURCE is a corpus, or the word starter)"
+                )
+            try:
+                return self._verified(path)
+            except UserError:
+                if path == self.current():
+                    raise
+        raise UserError(f"{self.root} changes faster than it can be read; try again")
+
+    def _verified(self, path: Path) -> Generation:
+        manifest_path = path / "manifest.json"
+        try:
+            manifest = Manifest.from_bytes(manifest_path.read_bytes(), manifest_path)
+        except OSError:
+            raise _damaged(manifest_path) from None
+        with ThreadPoolExecutor() as pool:
+            for name, digest in zip(
+                manifest.files, pool.map(lambda n: _digest(path / n), manifest.files), strict=True
+            ):
+                if digest != manifest.files[name]["sha256"]:
+                    raise _damaged(path / name)
+        return Generation(path, manifest)
+
+    @contextmanager
+    def writing(self) -> Iterator[None]:
+        """Hold the writer's lock, which the system frees when its holder dies.
+
+        Raises UserError when another process holds it, or the folder cannot be written.
+        """
+        try:
+            self.root.mkdir(parents=True, exist_ok=True)
+            self._generations.mkdir(exist_ok=True)
+            self.staging.mkdir(exist_ok=True)
+            lock = FileLock(self.root / "lock")
+            lock.acquire(blocking=False)
+        except Timeout:
+            raise UserError(
+                f"another process is building {self.root}; wait for it, or use another --index"
+            ) from None
+        except OSError as error:
+            raise UserError(f"{self.root} cannot be written ({error.strerror or error})") from None
+        try:
+            yield
+        finally:
+            lock.release()
+
+    @property
+    def next(self) -> Path:
+        """Where a build puts the files of the generation to come."""
+        return self.staging / "next"
+
+    def publish(self, manifest: Manifest) -> Generation:
+        """Make `next` the newest generation; the manifest's `files` is filled in here."""
+        names = sorted(str(f.relative_to(self.next)) for f in self.next.rglob("*") if f.is_file())
+        names = [n for n in names if n != "manifest.json"]
+        listed = {
+            n: {"bytes": (self.next / n).stat().st_size, "sha256": _digest(self.next / n)} for n in names
+        }
+        whole = Manifest(**(vars(manifest) | {"files": listed}))
+        (self.next / "manifest.json").write_bytes(whole.to_bytes())
+        for file in (*self.next.rglob("*"), self.next):
+            sync(file)
+        numbers = self._numbers()
+        target = self._generations / f"{int(numbers[-1]) + 1 if numbers else 1:06d}"
+        self.next.rename(target)
+        sync(self._generations)
+        shutil.rmtree(self.staging, ignore_errors=True)
+        for old in self._numbers()[:-KEPT_GENERATIONS]:
+            shutil.rmtree(self._generations / old, ignore_errors=True)
+        return Generation(target, whole)
+
+    def _numbers(self) -> list[str]:
+        try:
+            return sorted(p for p in os.listdir(self._generations) if p.isdecimal())
+        except (FileNotFoundError, NotADirectoryError):
+            return []
+
+
+def sync(path: Path) -> None:
+    """Flush a file or a folder to the disk."""
+    handle = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
+
+
+def write_atomically(path: Path, content: bytes) -> None:
+    """Write a file so that a crash leaves the whole of it or nothing."""
+    half = path.with_name(path.name + ".half")
+    with half.open("wb") as file:
+        file.write(content)
+        file.flush()
+        os.fsync(file.fileno())
+    half.replace(path)
+
+
+def _digest(path: Path) -> str | None:
+    try:
+        with path.open("rb") as file:
+            return hashlib.file_digest(file, "sha256").hexdigest()
+    except OSError:
+        return None

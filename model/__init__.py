@@ -1,0 +1,1 @@
+"""Text in, numbers out: the encoder and the text it is given."""
