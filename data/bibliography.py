@@ -13,7 +13,10 @@ from bibtexparser.model import Entry, Field
 from data.clean import Rejected
 from data.paper import ARXIV_ID, Paper
 
-_SMALL_WORDS = frozenset(["a", "an", "the", "on", "of", "for", "in", "to", "and", "with", "from", "by", "at", "is", "are", "be", "do", "does", "how"])
+_SMALL_WORDS = {
+    *("a", "an", "the", "on", "of", "for", "in", "to", "and", "with", "from", "by", "at"),
+    *("is", "are", "be", "do", "does", "how"),
+}
 
 
 def bibtex_records(source: str) -> Iterator[tuple[str, Any]]:

@@ -146,7 +146,7 @@ def _beir(path: Path) -> Iterator[tuple[str, Any]]:
         if isinstance(row, dict):
             texts[str(row.get("_id"))] = row.get("text")
     for number, line in enumerate(qrels.read_text("utf-8", errors="replace").splitlines(), 1):
-        query_id, cited, score = (line.split("\t") + ["", "", ""])[:3]
+        query_id, cited, score = [*line.split("\t"), "", "", ""][:3]
         if number == 1 and not score.strip().lstrip("-").isdigit():
             continue  # the header
         if score.strip() != "0":

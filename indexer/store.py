@@ -187,7 +187,7 @@ class Store:
 
     def _numbers(self) -> list[str]:
         try:
-            return sorted(p for p in os.listdir(self._generations) if p.isdecimal())
+            return sorted(p.name for p in self._generations.iterdir() if p.name.isdecimal())
         except (FileNotFoundError, NotADirectoryError):
             return []
 

@@ -40,11 +40,12 @@ class VectorIndex:
     """
 
     def __init__(self, path: Path, device: str = "auto") -> None:
-        self._index: Any = faiss.read_index(str(path))
-        self.dimension = int(self._index.d)
-        self._count = int(self._index.ntotal)
-        self._on_cpu: Any = self._index  # owns the memory that _halves looks at
-        codes = faiss.rev_swig_ptr(self._on_cpu.codes.data(), self._on_cpu.codes.size())
+        stored: Any = faiss.read_index(str(path))
+        self._stored = stored  # owns the memory that _halves looks at
+        self._index: Any = stored
+        self.dimension = int(stored.d)
+        self._count = int(stored.ntotal)
+        codes = faiss.rev_swig_ptr(stored.codes.data(), stored.codes.size())
         self._halves = codes.view(np.float16).reshape(self._count, self.dimension)
         gpus = getattr(faiss, "get_num_gpus", int)()
         if device == "cuda" and not gpus:
