@@ -1,12 +1,15 @@
-# The two commands of the README are `make run` and `make test`; both set up what they need.
-VENV ?= .venv
-BIN := $(VENV)/bin
+# The README's two commands are `make run` and `make test`; both set up what they need.
 PYTHON ?= python3
+VENV ?= .venv
+# Linux: TORCH_INDEX=https://download.pytorch.org/whl/cpu spares the CUDA libraries of PyPI's torch.
+TORCH_INDEX ?=
+BIN := $(VENV)/bin
+PIP := $(BIN)/python -m pip install --quiet -c constraints.txt $(if $(TORCH_INDEX),--extra-index-url $(TORCH_INDEX))
 
-.PHONY: run test lint install clean
+.PHONY: run test test-slow format install clean
 
 run: $(VENV)/.cpu
-	@test -d citemark-index/generations/ || $(BIN)/indexer build starter
+	@ls citemark-index/generations/*/manifest.json >/dev/null 2>&1 || $(BIN)/indexer build starter
 	$(BIN)/streamlit run app.py
 
 test: $(VENV)/.dev
@@ -15,25 +18,25 @@ test: $(VENV)/.dev
 	$(BIN)/mypy
 	$(BIN)/pytest
 
+# The slow tests too: minutes to an hour, some with data that the repository does not hold.
+test-slow: $(VENV)/.dev
+	$(BIN)/pytest -m "slow or not slow"
+
 format: $(VENV)/.dev
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
-# All of the tests, the slow ones too; some want real data (see tests/conftest.py).
-test-slow: $(VENV)/.dev
-	$(BIN)/pytest -m "slow or not slow"
-
 install: $(VENV)/.cpu
 
 $(VENV)/.cpu: pyproject.toml constraints.txt
-	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python 3.11 or newer is needed")'
+	@$(PYTHON) -c 'import sys; sys.exit("Python 3.11 or newer is needed, this is " + sys.version if sys.version_info < (3, 11) else 0)'
 	$(PYTHON) -m venv $(VENV)
-	$(BIN)/python -m pip install --quiet -c constraints.txt torch==2.13.0
-	$(BIN)/python -m pip install --quiet -c constraints.txt -e '.[cpu]'
+	$(PIP) torch==2.13.0
+	$(PIP) -e '.[cpu]'
 	@touch $@
 
 $(VENV)/.dev: $(VENV)/.cpu
-	$(BIN)/python -m pip install --quiet -c constraints.txt -e '.[cpu,dev]'
+	$(PIP) -e '.[cpu,dev]'
 	@touch $@
 
 clean:
