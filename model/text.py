@@ -1,13 +1,26 @@
 """How a paper and a context become the encoder's input.
 
 Training, indexing and search all call these two functions, so that no text is ever encoded in a form
-that the weights have not seen. TEXT_FORM names the form; an index records it and refuses another.
+that the weights have not seen. TEXT_FORM names the functions' version; an index records it and refuses
+another. What becomes of a context's marks is a property of the weights: a model folder that was trained
+with another form than the default says so in its citemark.json.
 """
 
+import json
+from pathlib import Path
+from typing import Literal, get_args
+
 from data.contexts import CITE, OTHER, Context
+from data.errors import UserError
 from data.paper import Paper
 
 TEXT_FORM = "1"
+FORM_FILE = "citemark.json"
+
+Marks = Literal["drop", "cite", "keep"]
+"""What a query keeps of a context's marks: neither, [CITE] alone, or [CITE] and [OTHER]."""
+MARKS: tuple[Marks, ...] = get_args(Marks)
+DEFAULT_MARKS: Marks = "drop"
 
 
 def passage_text(paper: Paper) -> str:
@@ -15,6 +28,41 @@ def passage_text(paper: Paper) -> str:
     return f"{paper.title}. {paper.abstract}" if paper.abstract else paper.title
 
 
-def query_text(context: Context) -> str:
-    """A context as the encoder reads it: the sentence without its marks."""
-    return " ".join(context.text.replace(CITE, " ").replace(OTHER, " ").split())
+def query_text(context: Context, marks: Marks = DEFAULT_MARKS, draft: Paper | None = None) -> str:
+    """A context as the encoder reads it: the sentence, with those of its marks that `marks` names.
+
+    `draft`, the paper that is being written, is put after the sentence, so that a long one is cut first.
+    """
+    text = context.text
+    if marks == "drop":
+        text = text.replace(CITE, " ")
+    if marks != "keep":
+        text = text.replace(OTHER, " ")
+    if draft:
+        text = f"{text} {passage_text(draft)}"
+    return " ".join(text.split())
+
+
+def read_marks(folder: Path) -> Marks:
+    """The form that a model folder was trained with; the default where it does not say.
+
+    Raises UserError for a file that names no known form.
+    """
+    path = folder / FORM_FILE
+    try:
+        marks = json.loads(path.read_bytes())["marks"]
+    except FileNotFoundError:
+        return DEFAULT_MARKS
+    except (OSError, ValueError, KeyError, TypeError):
+        marks = None
+    if marks not in MARKS:
+        raise UserError(
+            f'{path}: expected {{"marks": one of {", ".join(MARKS)}}}, found {marks!r}; fetch it again'
+        )
+    known: Marks = marks
+    return known
+
+
+def write_marks(folder: Path, marks: Marks) -> None:
+    """Record in a model folder the form that its weights were trained with."""
+    (folder / FORM_FILE).write_text(json.dumps({"marks": marks}) + "\n", encoding="utf-8")
