@@ -5,6 +5,7 @@ same scores (Lucene's form of BM25, k1 = 1.5, b = 0.75) from batches, with the p
 leaves files that bm25s loads; a test holds the two against each other.
 """
 
+import os
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
@@ -32,6 +33,8 @@ def write(folder: Path, batches: Iterable[Sequence[str]]) -> None:
     rows = 0
     for texts in batches:
         ids = tokenizer.tokenize(list(texts), update_vocab=True, return_as="ids", show_progress=False)
+        nothing = [tokenizer.word_to_id.get("")]  # what the tokenizer makes of a text without words
+        ids = [[] if doc == nothing else doc for doc in ids]
         counts = np.fromiter(map(len, ids), np.int32, len(ids))
         token = np.fromiter((t for doc in ids for t in doc), np.int64, int(counts.sum()))
         row = np.repeat(np.arange(rows, rows + len(ids)), counts)
@@ -60,8 +63,8 @@ def _merge(
     free = start[:-1].copy()
     size = max(int(start[-1]), 1)  # a file of no bytes, for a corpus of no words, cannot be mapped
     scratch = folder / "data.half", folder / "indices.half"
-    data = open_memmap(scratch[0], "w+", np.float32, (size,))
-    indices = open_memmap(scratch[1], "w+", np.int32, (size,))
+    data = _mapped(scratch[0], np.float32, size)
+    indices = _mapped(scratch[1], np.int32, size)
     for part in parts:
         posting, tf = np.load(part)
         token, row = posting >> 32, posting & 0xFFFFFFFF
@@ -81,6 +84,15 @@ def _merge(
         file.unlink()
 
 
+def _mapped(path: Path, kind: type, size: int) -> np.ndarray:
+    """A new array on disk, whose space is taken now: writing to a map of a full disk kills the process."""
+    array = open_memmap(path, "w+", kind, (size,))
+    if hasattr(os, "posix_fallocate"):  # not on macOS
+        with path.open("r+b") as file:
+            os.posix_fallocate(file.fileno(), 0, path.stat().st_size)
+    return array
+
+
 class LexicalIndex:
     """The BM25 index of one generation, memory-mapped."""
 
@@ -97,6 +109,22 @@ class LexicalIndex:
         A row that shares no word with the text has score 0.
         """
         k = min(k, self._count)
+        scores, rows = np.zeros((len(texts), k), np.float32), np.zeros((len(texts), k), np.int64)
         tokens = bm25s.tokenize(list(texts), stopwords="en", return_ids=False, show_progress=False)
-        rows, scores = self._retriever.retrieve(tokens, k=k, show_progress=False, sorted=True)
-        return np.asarray(scores, np.float32), np.asarray(rows, np.int64)
+        for number, words in enumerate(tokens):
+            every = self._retriever.get_scores_from_ids(self._retriever.get_tokens_ids(words))
+            rows[number] = _best(every, k)
+            scores[number] = every[rows[number]]
+        return scores, rows
+
+
+def _best(scores: Vectors, k: int) -> Rows:
+    """The rows of the k best scores, best first, equal ones in the order of the corpus.
+
+    bm25s's own selection takes any of the equal ones, so that the first five of ten answers need not
+    be the five of five.
+    """
+    least = np.partition(scores, -k)[-k]
+    above = np.flatnonzero(scores > least)
+    chosen = np.concatenate([above, np.flatnonzero(scores == least)[: k - len(above)]])
+    return chosen[np.lexsort((chosen, -scores[chosen]))]

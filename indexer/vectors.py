@@ -28,7 +28,12 @@ def write(path: Path, dimension: int, blocks: Iterable[Vectors]) -> int:
         if not np.isfinite(block).all():
             raise UserError("a vector with a value that is not finite; encode the corpus again")
         index.add(np.ascontiguousarray(block, np.float32))
-    faiss.write_index(index, str(path))
+    with path.open("wb") as file:  # FAISS's own writer closes a file that met a full disk without a word
+        try:
+            writer = faiss.PyCallbackIOWriter(file.write)  # type: ignore[attr-defined]  # not in its stubs
+            faiss.write_index(index, writer)
+        except RuntimeError as error:
+            raise OSError(f"{path.name}: FAISS could not write {index.ntotal:,} vectors") from error
     return int(index.ntotal)
 
 
@@ -40,6 +45,12 @@ class VectorIndex:
     """
 
     def __init__(self, path: Path, device: str = "auto") -> None:
+        gpus = getattr(faiss, "get_num_gpus", int)()
+        if device == "cuda" and not gpus:
+            raise UserError(
+                "device is cuda, but faiss sees no GPU; use --device cpu, or install the gpu extra: "
+                "pip uninstall faiss-cpu; pip install 'citemark[gpu]'"
+            )
         stored: Any = faiss.read_index(str(path))
         self._stored = stored  # owns the memory that _halves looks at
         self._index: Any = stored
@@ -47,12 +58,6 @@ class VectorIndex:
         self._count = int(stored.ntotal)
         codes = faiss.rev_swig_ptr(stored.codes.data(), stored.codes.size())
         self._halves = codes.view(np.float16).reshape(self._count, self.dimension)
-        gpus = getattr(faiss, "get_num_gpus", int)()
-        if device == "cuda" and not gpus:
-            raise UserError(
-                "device is cuda, but faiss sees no GPU; use --device cpu, or install the gpu extra: "
-                "pip uninstall faiss-cpu; pip install 'citemark[gpu]'"
-            )
         self.device = "cuda" if gpus and device != "cpu" else "cpu"
         if self.device == "cuda":
             self._to_gpu()
@@ -73,10 +78,12 @@ class VectorIndex:
         """The k nearest rows of each query by inner product: (scores, rows), best first.
 
         Both have shape (len(queries), min(k, len(self))). Raises UserError for queries of another
-        dimension, or a k that the device cannot answer.
+        dimension or not finite, or a k that the device cannot answer.
         """
         if queries.ndim != 2 or queries.shape[1] != self.dimension:
             raise UserError(f"queries of shape {queries.shape} for an index of {self.dimension} dimensions")
+        if not np.isfinite(queries).all():
+            raise UserError("a query vector with a value that is not finite; use another encoder")
         k = min(k, self._count)
         if self.device == "cuda" and k > MAX_GPU_K:
             raise UserError(f"k is {k}; a GPU index answers at most {MAX_GPU_K}")
