@@ -1,15 +1,17 @@
 """A corpus to a published index: read, encode in shards, index, publish; a killed build resumes."""
 
 import hashlib
+import io
 import json
 import shutil
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict
 from datetime import UTC, datetime
 from pathlib import Path
 
 import numpy as np
+from numpy.typing import NDArray
 
 from data import corpus
 from data.corpus import Filter, Reading
@@ -21,7 +23,8 @@ from indexer.store import Generation, Manifest, Store, write_atomically
 from model.encoder import Encoder, Vectors
 from model.text import TEXT_FORM, passage_text
 
-SHARD = 8 * BATCH  # papers: some ten seconds of encoding, the most that a kill can cost
+SHARD = 8 * BATCH  # papers: with the default encoder some ten seconds, the most that a kill can cost
+STEP = 2 * BATCH  # papers between two steps of the progress
 
 Progress = Callable[[str, int, int, str], None]
 """Called with (stage, done, total or 0 where unknown, unit)."""
@@ -31,6 +34,17 @@ def _silent(stage: str, done: int, total: int, unit: str) -> None:
     pass
 
 
+def check(source: str, root: Path) -> None:
+    """Raise at once what would stop a build before its first paper; call it before loading an encoder.
+
+    Raises UserError for a source that is not there or not readable, and an unwritable or busy `root`.
+    """
+    if not (source.endswith(".bib") and Path(source).is_file()):  # BibTeX is parsed whole: once is enough
+        next(corpus.read(source, Reading()), None)
+    with Store(root).writing():
+        pass
+
+
 def build(
     source: str,
     root: Path,
@@ -38,25 +52,25 @@ def build(
     keep: Filter | None = None,
     max_rejects: float = 0.05,
     progress: Progress = _silent,
+    shard: int = SHARD,
 ) -> tuple[Generation, Reading]:
     """Build an index of `source` (see data.corpus.read) at `root` and publish it.
 
     What an unfinished build of the same source left in the staging folder is reused: the papers if
-    the source is unchanged, and every shard whose papers and encoder are the same. The index that is
-    being served, if any, is untouched until the new one is whole.
+    the source is unchanged, and every shard of `shard` papers whose texts and encoder are the same.
+    The index that is being served, if any, is untouched until the new one is whole.
 
     Raises UserError for an unreadable source, a corpus with too many rejects, an unwritable or
     busy `root`.
     """
     began = time.monotonic()
+    keep = keep or Filter()
+    source = str(Path(source).resolve()) if source != "starter" and Path(source).exists() else source
     store = Store(root)
     with store.writing():
         try:
-            papers, reading = _read(store, source, keep or Filter(), max_rejects, progress)
-            shards = [
-                _shard(store.staging / "shards", papers, start, encoder, progress)
-                for start in range(0, len(papers), SHARD)
-            ]
+            papers, reading = _read(store, source, keep, max_rejects, progress)
+            shards = _encode(store.staging / "shards", papers, encoder, shard, progress)
             _fill(store.next, store.staging / "papers.arrow", shards, encoder, progress)
             manifest = Manifest(
                 papers=len(papers),
@@ -67,6 +81,7 @@ def build(
                 precision=f"{encoder.precision} on {encoder.device}",
                 text_form=TEXT_FORM,
                 source=source,
+                kept=asdict(keep),
                 corpus_hash=_file_digest(store.staging / "papers.arrow"),
                 created=datetime.now(UTC).isoformat(timespec="seconds"),
                 seconds=round(time.monotonic() - began, 1),
@@ -99,34 +114,56 @@ def _read(
     reading = corpus.write(
         source, table, keep, max_rejects, lambda seen, _: progress("reading", seen, size, unit)
     )
-    content = {"plan": plan, "sha256": _file_digest(table), "reading": asdict(reading)}
+    content = {"plan": plan, "sha256": _file_digest(table), "reading": vars(reading)}
     write_atomically(record, json.dumps(content).encode())
     return PaperTable(table), reading
 
 
-def _shard(folder: Path, papers: PaperTable, start: int, encoder: Encoder, progress: Progress) -> Path:
-    """The file of one shard's vectors, encoded unless it is there.
+def _encode(folder: Path, papers: PaperTable, encoder: Encoder, size: int, progress: Progress) -> list[Path]:
+    """The files of the shards' vectors, in order; those that are there are not encoded again.
 
-    Its name holds a digest of what went in (encoder and texts) and of what came out.
+    A shard's name holds a digest of what went in (encoder and texts) and of what came out.
     """
-    members = papers.slice(start, start + SHARD)
+    folder.mkdir(exist_ok=True)
+    files = []
+    for start in range(0, len(papers), size):
+        members = papers.slice(start, start + size)
+        key = _key(members, encoder)
+        file = _kept(folder, key)
+        if file:
+            progress("kept", start + len(members), len(papers), " papers")
+        else:
+            blocks = []
+            for step in range(0, len(members), STEP):
+                progress("encoding", start + step, len(papers), " papers")
+                blocks.append(encoder.encode_papers(members[step : step + STEP]).astype(np.float16))
+            file = _save(folder, key, np.concatenate(blocks))
+            progress("encoding", start + len(members), len(papers), " papers")
+        files.append(file)
+    return files
+
+
+def _key(members: Sequence[Paper], encoder: Encoder) -> str:
     key = hashlib.sha256(encoder.fingerprint.encode())
     for paper in members:
         key.update(passage_text(paper).encode() + b"\0")
-    name = key.hexdigest()[:24]
-    for file in folder.glob(f"{name}-*.npy"):
-        if file.stem == f"{name}-{_file_digest(file)}":
-            progress("encoding", start + len(members), len(papers), " papers (kept)")
+    return key.hexdigest()[:24]
+
+
+def _kept(folder: Path, key: str) -> Path | None:
+    for file in folder.glob(f"{key}-*.npy"):
+        if file.stem == f"{key}-{_file_digest(file)}":
             return file
         file.unlink()
-    folder.mkdir(exist_ok=True)
-    half = folder / "encoding.npy"
-    np.save(half, encoder.encode_papers(members).astype(np.float16))
-    digest = _file_digest(half)
-    file = folder / f"{name}-{digest}.npy"
-    write_atomically(file, half.read_bytes())
-    half.unlink()
-    progress("encoding", start + len(members), len(papers), " papers")
+    return None
+
+
+def _save(folder: Path, key: str, vectors: NDArray[np.float16]) -> Path:
+    content = io.BytesIO()
+    np.save(content, vectors)
+    digest = hashlib.sha256(content.getbuffer()).hexdigest()[:24]
+    file = folder / f"{key}-{digest}.npy"
+    write_atomically(file, content.getvalue())
     return file
 
 

@@ -1,9 +1,9 @@
 """The Searcher: contexts in, ranked papers out. Every door of the project calls it."""
 
 import threading
-from collections.abc import Sequence
-from dataclasses import asdict, dataclass
-from functools import cached_property
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -15,7 +15,7 @@ from data.paper import Paper
 from data.table import PaperTable
 from indexer.lexical import LexicalIndex
 from indexer.settings import Settings
-from indexer.store import Generation, Store
+from indexer.store import Generation, Store, rebuild
 from indexer.vectors import Rows, VectorIndex
 from model.encoder import Encoder, Vectors
 from model.text import TEXT_FORM, query_text
@@ -55,22 +55,38 @@ class Ranked:
 
 
 class Snapshot:
-    """One generation, open: its parts are loaded when first needed and never change."""
+    """One generation, open: its parts are loaded once, when first needed, and never change."""
 
     def __init__(self, generation: Generation, device: str) -> None:
         self.path, self.manifest = generation.path, generation.manifest
-        self._device = device
         self.papers = PaperTable(self.path / "papers.arrow")
+        self._device = device
+        self._lock = threading.Lock()
+        self._vectors: VectorIndex | None = None
+        self._words: LexicalIndex | None = None
 
-    @cached_property
+    @property
     def vectors(self) -> VectorIndex:
         """The dense index."""
-        return VectorIndex(self.path / "vectors.faiss", self._device)
+        with self._lock, self._present():
+            self._vectors = self._vectors or VectorIndex(self.path / "vectors.faiss", self._device)
+            return self._vectors
 
-    @cached_property
+    @property
     def words(self) -> LexicalIndex:
         """The BM25 index."""
-        return LexicalIndex(self.path / "words")
+        with self._lock, self._present():
+            self._words = self._words or LexicalIndex(self.path / "words")
+            return self._words
+
+    @contextmanager
+    def _present(self) -> Iterator[None]:
+        try:
+            yield
+        except (OSError, RuntimeError):
+            if self.path.exists():
+                raise
+            raise UserError(f"{self.path} was replaced by newer builds while in use; try again") from None
 
 
 class Searcher:
@@ -85,6 +101,7 @@ class Searcher:
         self.settings = settings
         self._store = Store(settings.index)
         self._lock = threading.Lock()
+        self._given = encoder is not None
         self._encoder = encoder
         self.snapshot = Snapshot(self._store.open(), settings.device)
 
@@ -98,26 +115,19 @@ class Searcher:
     def search(
         self, contexts: Sequence[Context], k: int | None = None, ranking: str | None = None
     ) -> list[list[Hit]]:
-        """The best k papers of each context, by the settings' k and ranking unless given."""
+        """The best k papers of each context, by the settings' k and ranking unless given.
+
+        Raises UserError for a k or a ranking that Settings would refuse.
+        """
+        asked = replace(
+            self.settings,
+            k=self.settings.k if k is None else k,
+            ranking=self.settings.ranking if ranking is None else ranking,
+        )
         self.reload()
         snapshot = self.snapshot
-        ranked = self.rank(contexts, k or self.settings.k, ranking or self.settings.ranking, snapshot)
-        answers = []
-        for query, rows in enumerate(ranked.rows):
-            found = [int(row) for row in rows if row >= 0]
-            answers.append(
-                [
-                    Hit(
-                        rank=place + 1,
-                        paper=paper,
-                        score=float(ranked.scores[query, place]),
-                        dense=None if ranked.dense is None else float(ranked.dense[query, place]),
-                        bm25=None if ranked.bm25 is None else float(ranked.bm25[query, place]),
-                    )
-                    for place, paper in enumerate(snapshot.papers.take(found))
-                ]
-            )
-        return answers
+        ranked = self.rank(contexts, asked.k, asked.ranking, snapshot)
+        return [_hits(ranked, query, snapshot) for query in range(len(contexts))]
 
     def rank(
         self, contexts: Sequence[Context], k: int, ranking: str, snapshot: Snapshot | None = None
@@ -143,20 +153,45 @@ class Searcher:
         return _fuse(snapshot, queries, (dense, dense_rows), (shares, lexical_rows), k)
 
     def _encode(self, contexts: Sequence[Context], snapshot: Snapshot) -> Vectors:
-        manifest = snapshot.manifest
-        if self._encoder is None:
-            with self._lock:
-                self._encoder = self._encoder or Encoder(manifest.encoder, self.settings.device)
+        manifest, encoder = snapshot.manifest, self._encoder_of(snapshot)
         for what, ours, theirs in (
-            ("encoder", self._encoder.fingerprint, manifest.encoder_fingerprint),
+            ("encoder", encoder.fingerprint, manifest.encoder_fingerprint),
             ("text form", TEXT_FORM, manifest.text_form),
         ):
             if ours != theirs:
                 raise UserError(
                     f"{snapshot.path} was built with {what} {theirs} ({manifest.encoder}), this is "
-                    f"{ours} ({self._encoder.name}); build the index again with: indexer build"
+                    f"{ours} ({encoder.name}); {rebuild(self.settings.index, manifest)}"
                 )
-        return self._encoder.encode_contexts(contexts)
+        return encoder.encode_contexts(contexts)
+
+    def _encoder_of(self, snapshot: Snapshot) -> Encoder:
+        """The encoder that was given, else the one that built this generation."""
+        manifest = snapshot.manifest
+        with self._lock:
+            encoder = self._encoder
+            if encoder is None or (not self._given and encoder.fingerprint != manifest.encoder_fingerprint):
+                encoder = self._encoder = Encoder(manifest.encoder, self.settings.device)
+            return encoder
+
+
+def _hits(ranked: Ranked, query: int, snapshot: Snapshot) -> list[Hit]:
+    """The hits of one context of a ranking."""
+
+    def part(scores: Vectors | None, place: int) -> float | None:
+        return None if scores is None else float(scores[query, place])
+
+    found = [int(row) for row in ranked.rows[query] if row >= 0]
+    return [
+        Hit(
+            rank=place + 1,
+            paper=paper,
+            score=float(ranked.scores[query, place]),
+            dense=part(ranked.dense, place),
+            bm25=part(ranked.bm25, place),
+        )
+        for place, paper in enumerate(snapshot.papers.take(found))
+    ]
 
 
 def _fuse(

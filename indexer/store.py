@@ -13,6 +13,7 @@ else in the project opens these files by path.
 import hashlib
 import json
 import os
+import shlex
 import shutil
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -41,6 +42,7 @@ class Manifest:
     precision: str
     text_form: str
     source: str
+    kept: dict[str, Any]
     corpus_hash: str
     created: str
     seconds: float
@@ -56,22 +58,25 @@ class Manifest:
 
     @classmethod
     def from_bytes(cls, raw: bytes, path: Path) -> "Manifest":
-        """The inverse; raises UserError for a damaged manifest and for one of another format."""
+        """The inverse; raises UserError for a damaged manifest and for one of another format.
+
+        Every format is one JSON object with its `format` and, under `sha256`, the digest of the rest.
+        """
         try:
             body = json.loads(raw)
-            if body["format"] != FORMAT:
+            intact = body.pop("sha256") == _digest_of(body)
+            if intact and body["format"] != FORMAT:
                 age = "an older" if body["format"] < FORMAT else "a newer"
                 raise UserError(
                     f"{path} was written by {age} version of Citemark (format {body['format']}, this one "
-                    f"reads {FORMAT}); build the index again with: indexer build"
+                    f"reads {FORMAT}); {rebuild(path.parents[2])}"
                 )
-            digest = body.pop("sha256")
             manifest = cls(**{f.name: body[f.name] for f in fields(cls)})
-            intact = digest == _digest_of(body) and manifest.to_bytes() == raw
-        except (ValueError, KeyError, TypeError):
+            intact = intact and manifest.to_bytes() == raw
+        except (ValueError, KeyError, TypeError, AttributeError):
             intact = False
         if not intact:
-            raise _damaged(path)
+            raise _damaged(path, path.parents[2])
         return manifest
 
 
@@ -79,8 +84,22 @@ def _digest_of(body: dict[str, Any]) -> str:
     return hashlib.sha256(json.dumps(body, sort_keys=True).encode()).hexdigest()
 
 
-def _damaged(path: Path) -> UserError:
-    return UserError(f"{path} is damaged; build the index again with: indexer build")
+def _damaged(path: Path, root: Path, manifest: Manifest | None = None) -> UserError:
+    state = "damaged" if path.exists() else "missing"
+    return UserError(f"{path} is {state}; {rebuild(root, manifest)}")
+
+
+def rebuild(root: Path, manifest: Manifest | None = None) -> str:
+    """The advice to build the index again, with the command that built it where the manifest tells."""
+    words = ["indexer", "build", manifest.source if manifest else "SOURCE", "--index", str(root)]
+    if manifest:
+        words += ["--encoder", manifest.encoder]
+        for category in manifest.kept.get("categories", ()):
+            words += ["--category", category]
+        for name in ("since", "until"):
+            if manifest.kept.get(name) is not None:
+                words += [f"--{name}", str(manifest.kept[name])]
+    return f"build the index again with: {shlex.join(words)}"
 
 
 @dataclass(frozen=True)
@@ -113,8 +132,9 @@ class Store:
             path = self.current()
             if path is None:
                 raise UserError(
-                    f"no index at {self.root}; build one with: indexer build SOURCE --index {self.root} "
-                    "(SOURCE is a corpus, or the word starter)"
+                    f"no index at {self.root}; build one with: "
+                    f"{shlex.join(['indexer', 'build', 'starter', '--index', str(self.root)])} "
+                    "(or your own corpus instead of starter)"
                 )
             try:
                 return self._verified(path)
@@ -128,37 +148,47 @@ class Store:
         try:
             manifest = Manifest.from_bytes(manifest_path.read_bytes(), manifest_path)
         except OSError:
-            raise _damaged(manifest_path) from None
+            raise _damaged(manifest_path, self.root) from None
         with ThreadPoolExecutor() as pool:
             for name, digest in zip(
                 manifest.files, pool.map(lambda n: _digest(path / n), manifest.files), strict=True
             ):
                 if digest != manifest.files[name]["sha256"]:
-                    raise _damaged(path / name)
+                    raise _damaged(path / name, self.root, manifest)
         return Generation(path, manifest)
 
     @contextmanager
     def writing(self) -> Iterator[None]:
         """Hold the writer's lock, which the system frees when its holder dies.
 
-        Raises UserError when another process holds it, or the folder cannot be written.
+        Raises UserError when another process holds it, the folder cannot be written, or it holds
+        files that are no index's.
         """
+        lock = FileLock(self.root / "lock")
         try:
-            self.root.mkdir(parents=True, exist_ok=True)
-            self._generations.mkdir(exist_ok=True)
-            self.staging.mkdir(exist_ok=True)
-            lock = FileLock(self.root / "lock")
+            self._own()
             lock.acquire(blocking=False)
+            self.staging.mkdir(exist_ok=True)
         except Timeout:
             raise UserError(
                 f"another process is building {self.root}; wait for it, or use another --index"
             ) from None
         except OSError as error:
-            raise UserError(f"{self.root} cannot be written ({error.strerror or error})") from None
+            reason = (error.strerror or str(error)).lower()
+            raise UserError(
+                f"{self.root}: an index cannot be written here ({reason}); choose another --index"
+            ) from None
         try:
             yield
         finally:
             lock.release()
+
+    def _own(self) -> None:
+        """Make the index's folders; refuse a folder of other things, of which `staging` might be one."""
+        if self.root.is_dir() and not self._generations.is_dir() and any(self.root.iterdir()):
+            raise UserError(f"{self.root} holds other files; give --index a new or empty folder")
+        self._generations.mkdir(parents=True, exist_ok=True)
+        sync(self.root)
 
     @property
     def next(self) -> Path:
@@ -177,7 +207,7 @@ class Store:
         for file in (*self.next.rglob("*"), self.next):
             sync(file)
         numbers = self._numbers()
-        target = self._generations / f"{int(numbers[-1]) + 1 if numbers else 1:06d}"
+        target = self._generations / f"{int(numbers[-1] if numbers else 0) + 1:06d}"
         self.next.rename(target)
         sync(self._generations)
         shutil.rmtree(self.staging, ignore_errors=True)
@@ -187,9 +217,11 @@ class Store:
 
     def _numbers(self) -> list[str]:
         try:
-            return sorted(p.name for p in self._generations.iterdir() if p.name.isdecimal())
+            return sorted((p.name for p in self._generations.iterdir() if p.name.isdecimal()), key=int)
         except (FileNotFoundError, NotADirectoryError):
             return []
+        except OSError as error:
+            raise UserError(f"{self._generations} cannot be read ({error.strerror})") from None
 
 
 def sync(path: Path) -> None:
