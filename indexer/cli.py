@@ -6,15 +6,21 @@ modules are imported inside the commands, so that `--help` answers at once.
 
 import json
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import replace
+from io import TextIOWrapper
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from data.errors import UserError
 from indexer.settings import DEVICES, RANKINGS, Settings, from_environment
+
+if TYPE_CHECKING:
+    from data.corpus import Reading
+    from indexer.search import Hit
+    from indexer.store import Manifest
 
 LISTED = 10  # rejects that a build prints
 
@@ -23,13 +29,17 @@ class _Commands(click.Group):
     """Turns a UserError of any command into one line and exit code 1."""
 
     def invoke(self, ctx: click.Context) -> Any:
+        for stream in (sys.stdout, sys.stderr):  # a terminal that lacks a character is no fault
+            if isinstance(stream, TextIOWrapper):
+                stream.reconfigure(errors="replace")
         try:
             return super().invoke(ctx)
         except UserError as error:
             click.echo(f"indexer: {error}", err=True)
             sys.exit(1)
         except (KeyboardInterrupt, click.Abort):
-            click.echo("indexer: interrupted; the same command goes on from here", err=True)
+            kept = "; the same command goes on from here" if ctx.invoked_subcommand == "build" else ""
+            click.echo(f"\nindexer: interrupted{kept}", err=True)
             sys.exit(130)
 
 
@@ -87,27 +97,25 @@ def build(
     settings = _settings(index=index, device=device)
     from data.corpus import Filter
     from indexer.build import build as build_index
+    from indexer.build import check as check_build
     from indexer.progress import Bars
     from model.encoder import Encoder
 
     keep = Filter(categories, since, until)
+    check_build(source, settings.index)
     with Bars() as bars:
         generation, reading = build_index(
             source, settings.index, Encoder(encoder, settings.device), keep, max_rejects, bars
         )
-    for reject in reading.rejects[:LISTED]:
-        click.echo(f"rejected {reject}", err=True)
-    if reading.rejected > LISTED:
-        click.echo(f"… and {reading.rejected - LISTED:,} more", err=True)
+    _list_rejects(reading)
     manifest = generation.manifest
     if as_json:
         _print_json({"index": str(settings.index), **_facts(manifest)})
         return
-    counts = ", ".join(
-        f"{getattr(reading, name):,} {name}" for name in ("accepted", "rejected", "filtered", "duplicates")
-    )
+    fates = {n: getattr(reading, n) for n in ("accepted", "rejected", "filtered", "duplicates")}
+    counts = ", ".join(f"{count:,} {name}" for name, count in fates.items() if count)
     click.echo(f"{reading.read:,} records read: {counts}")
-    click.echo(f"index of {manifest.papers:,} papers at {settings.index} in {manifest.seconds:.0f} s")
+    click.echo(f"index of {manifest.papers:,} papers at {settings.index}, in {_duration(manifest.seconds)}")
 
 
 @main.command()
@@ -128,7 +136,7 @@ def search(
     settings = _settings(index=index, device=device, k=k, ranking=ranking)
     from data.contexts import parse
 
-    contexts = parse(sys.stdin.read() if text == "-" else text)
+    contexts = parse(_stdin() if text == "-" else text)
     from indexer.search import Searcher
 
     answers = Searcher(settings).search(contexts)
@@ -142,14 +150,13 @@ def search(
             }
         )
         return
-    for context, hits in zip(contexts, answers, strict=True):
+    for number, (context, hits) in enumerate(zip(contexts, answers, strict=True)):
         if len(contexts) > 1:
-            click.echo(f"\n{context.text}")
+            click.echo(("\n" if number else "") + context.text)
         for hit in hits:
-            paper = hit.paper
-            who = paper.authors[0] + (" et al." if len(paper.authors) > 1 else "") if paper.authors else "?"
-            click.echo(f"{hit.rank:3}  {hit.score:.3f}  {paper.title}")
-            click.echo(f"            {who}, {paper.year or 'no year'}  {paper.url or paper.paper_id}")
+            click.echo(_line(hit))
+        if not hits:
+            click.echo("no paper shares a word with the text; try --ranking hybrid", err=True)
 
 
 @main.command()
@@ -179,9 +186,9 @@ def evaluate(
     from indexer.progress import Bars
     from indexer.search import Searcher
 
-    for reject in reading.rejects[:LISTED]:
-        click.echo(f"rejected {reject}", err=True)
-    out = out or settings.index.parent / f"{settings.index.name}-evaluation"
+    _list_rejects(reading)
+    folder = settings.index if settings.index.name else settings.index.resolve()
+    out = out or folder.with_name(f"{folder.name}-evaluation")
     with Bars() as bars:
         report = measure(
             Searcher(settings),
@@ -212,12 +219,8 @@ def info(index: Path | None, device: str | None, as_json: bool) -> None:
     if as_json:
         _print_json(facts)
         return
-    for name, value in facts.items():
-        click.echo(
-            f"{name.replace('_', ' '):20} {value:,}"
-            if isinstance(value, int)
-            else f"{name.replace('_', ' '):20} {value}"
-        )
+    for name, value in _described(facts):
+        click.echo(f"{name:12} {value}")
 
 
 @main.command()
@@ -233,10 +236,62 @@ def check(index: Path | None, device: str | None) -> None:
     click.echo(f"{generation.path}: {len(files)} files, {size:,} bytes, all as they were written")
 
 
-def _facts(manifest: Any) -> dict[str, Any]:
+def _facts(manifest: "Manifest") -> dict[str, Any]:
     facts = {k: v for k, v in vars(manifest).items() if k not in ("files", "reading")}
     facts["bytes"] = sum(file["bytes"] for file in manifest.files.values())
     return facts | {name: manifest.reading[name] for name in ("read", "rejected", "filtered", "duplicates")}
+
+
+def _described(facts: dict[str, Any]) -> Iterator[tuple[str, str]]:
+    """The facts as `indexer info` prints them: related ones on a line, numbers as people write them."""
+    f = facts
+    yield "index", f"{f['index']}, generation {int(f['generation'])}, format {f['format']}"
+    yield "papers", f"{f['papers']:,}"
+    yield "source", f["source"]
+    fates = ", ".join(f"{f[name]:,} {name}" for name in ("rejected", "filtered", "duplicates"))
+    yield "records", f"{f['read']:,} read, {fates}"
+    kept = f["kept"]
+    yield (
+        "kept",
+        ", ".join(
+            [*kept["categories"], *(f"{n} {kept[n]}" for n in ("since", "until") if kept[n] is not None)]
+        )
+        or "everything",
+    )
+    yield "encoder", f"{f['encoder']}, {f['dimension']} dimensions, {f['precision']}"
+    yield "fingerprint", f"{f['encoder_fingerprint']}, text form {f['text_form']}"
+    yield "metric", f["metric"]
+    yield "corpus hash", f["corpus_hash"]
+    yield "built", f"{f['created'].replace('T', ' ').replace('+00:00', ' UTC')}, in {_duration(f['seconds'])}"
+    yield "size", f"{f['bytes'] / 1e6:,.1f} MB"
+
+
+def _duration(seconds: float) -> str:
+    minutes, rest = divmod(round(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    if hours:
+        return f"{hours} h {minutes} min"
+    return f"{minutes} min {rest} s" if minutes else f"{seconds:.1f} s"
+
+
+def _line(hit: "Hit") -> str:
+    """A hit as two lines of text."""
+    paper = hit.paper
+    who = ", ".join(paper.authors) if len(paper.authors) <= 2 else f"{paper.authors[0]} et al."
+    facts = [who, str(paper.year or ""), paper.url or paper.paper_id]
+    return f"{hit.rank:3}  {hit.score:6.3f}  {paper.title}\n{'':13}" + "  ".join(f for f in facts if f)
+
+
+def _list_rejects(reading: "Reading") -> None:
+    for reject in reading.rejects[:LISTED]:
+        click.echo(f"rejected {reject}", err=True)
+    if reading.rejected > LISTED:
+        click.echo(f"… and {reading.rejected - LISTED:,} more", err=True)
+
+
+def _stdin() -> str:
+    """The text on stdin, as far as no query is longer."""
+    return sys.stdin.buffer.read(1 << 20).decode("utf-8", errors="replace")
 
 
 def _print_json(value: Any) -> None:

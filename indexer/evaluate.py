@@ -8,7 +8,7 @@ several relevant papers (R@k, RR, nDCG@10). Per context: each cited paper is its
 import json
 import math
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -78,7 +78,7 @@ def evaluate(
     A cited paper that the corpus lacks counts as not found; how many there are is reported. With
     `out`, the folder gets `qrels.txt`, `run-<ranking>.txt` (TREC formats) and `report.json`.
 
-    Raises UserError where the corpus has none of the cited papers.
+    Raises UserError where the corpus has none of the cited papers, or `out` cannot be written.
     """
     ids = searcher.snapshot.papers.ids()
     known = set(ids)
@@ -89,19 +89,18 @@ def evaluate(
             f"the index has none of the {contexts:,} cited papers, the first: {queries[0].cited_ids[0]}; "
             "evaluate with the corpus that the contexts belong to"
         )
-    named = [(f"{number}", query) for number, query in enumerate(queries)]
+    names = _names(queries)
+    if out:
+        _write(out / "qrels.txt", _qrels(names, queries))
     rows = []
     for ranking in rankings:
+        _run(searcher, queries[:1], ranking, ids)  # loads what is still to be loaded, untimed
         began = time.monotonic()
         run = _run(searcher, queries, ranking, ids, progress)
         seconds = round(time.monotonic() - began, 2)
         rows.append(_row(ranking, queries, run, seconds))
         if out:
-            out.mkdir(parents=True, exist_ok=True)
-            with (out / f"run-{ranking}.txt").open("w", encoding="utf-8") as file:
-                for (name, _), found in zip(named, run, strict=True):
-                    for rank, paper_id in enumerate(found, 1):
-                        file.write(f"{name} Q0 {paper_id} {rank} {DEPTH + 1 - rank} {ranking}\n")
+            _write(out / f"run-{ranking}.txt", _trec(names, run, ranking))
     report = Report(
         rows=rows,
         queries=len(queries),
@@ -112,11 +111,36 @@ def evaluate(
         source=source,
     )
     if out:
-        with (out / "qrels.txt").open("w", encoding="utf-8") as file:
-            for name, query in named:
-                file.writelines(f"{name} 0 {cited} 1\n" for cited in query.cited_ids)
-        (out / "report.json").write_text(json.dumps(report.as_dict(), indent=1), encoding="utf-8")
+        _write(out / "report.json", [json.dumps(report.as_dict(), indent=1)])
     return report
+
+
+def _names(queries: Sequence[Query]) -> list[str]:
+    """What the TREC files call the queries: their own ids where these are distinct words."""
+    names = [query.query_id for query in queries]
+    plain = len(set(names)) == len(names) and all(len(name.split()) == 1 for name in names)
+    return names if plain else [f"q{number}" for number in range(len(queries))]
+
+
+def _qrels(names: Sequence[str], queries: Sequence[Query]) -> Iterator[str]:
+    for name, query in zip(names, queries, strict=True):
+        for cited in query.cited_ids:
+            yield f"{name} 0 {'_'.join(cited.split())} 1\n"  # ids of a corpus have no spaces
+
+
+def _trec(names: Sequence[str], run: Sequence[list[str]], ranking: str) -> Iterator[str]:
+    for name, found in zip(names, run, strict=True):
+        for rank, paper_id in enumerate(found, 1):
+            yield f"{name} Q0 {paper_id} {rank} {DEPTH + 1 - rank} {ranking}\n"
+
+
+def _write(path: Path, lines: Iterable[str]) -> None:
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with path.open("w", encoding="utf-8") as file:
+            file.writelines(lines)
+    except OSError as error:
+        raise UserError(f"{path}: cannot be written ({error.strerror}); choose another --out") from None
 
 
 def _run(
@@ -124,7 +148,7 @@ def _run(
     queries: Sequence[Query],
     ranking: str,
     ids: Sequence[str],
-    progress: Progress,
+    progress: Progress = lambda *_: None,
 ) -> list[list[str]]:
     """The ids found for each query, best first."""
     run = []
@@ -142,12 +166,9 @@ def _row(name: str, queries: Sequence[Query], run: Sequence[list[str]], seconds:
     per_context, owners = _per_context(queries, run)
     groups = [query.citing_id or f"query {number}" for number, query in enumerate(queries)]
     cluster = np.unique(groups, return_inverse=True)[1]
-    means, intervals = {}, {}
-    for measure, values in per_query.items():
-        means[measure], intervals[measure] = _mean(values, cluster)
-    for measure, values in per_context.items():
-        means[measure], intervals[measure] = _mean(values, cluster[owners])
-    return Row(name, means, intervals, seconds)
+    by_query, by_context = _intervals(per_query, cluster), _intervals(per_context, cluster[owners])
+    means = {m: round(float(values.mean()), 4) for m, values in (per_query | per_context).items()}
+    return Row(name, means, by_query | by_context, seconds)
 
 
 def _per_query(queries: Sequence[Query], run: Sequence[list[str]]) -> dict[str, Floats]:
@@ -191,16 +212,21 @@ def _per_context(
     return values | {"MRR": 1 / rank}, np.array(owners)
 
 
-def _mean(values: Floats, cluster: NDArray[np.int64]) -> tuple[float, tuple[float, float]]:
-    """The mean and its 95% percentile-bootstrap interval, resampling whole clusters.
+def _intervals(values: dict[str, Floats], cluster: NDArray[np.int64]) -> dict[str, tuple[float, float]]:
+    """The 95% percentile-bootstrap interval of each measure's mean, resampling whole clusters.
 
     Contexts of one citing paper are alike, so the paper is what is drawn, not the context.
     """
-    sums, sizes = np.bincount(cluster, values), np.bincount(cluster)
-    draws = np.random.default_rng(0).multinomial(len(sums), np.full(len(sums), 1 / len(sums)), RESAMPLES)
-    means = (draws @ sums) / np.maximum(draws @ sizes, 1)
-    low, high = np.percentile(means, [2.5, 97.5])
-    return round(float(values.mean()), 4), (round(float(low), 4), round(float(high), 4))
+    sums = np.stack([np.bincount(cluster, column) for column in values.values()], axis=1)
+    sizes = np.bincount(cluster)
+    count = len(sizes)
+    random = np.random.default_rng(0)
+    means = []
+    for _ in range(RESAMPLES):
+        drawn = np.bincount(random.integers(count, size=count), minlength=count).astype(np.float64)
+        means.append((drawn @ sums) / (drawn @ sizes))
+    low, high = np.percentile(means, [2.5, 97.5], axis=0).round(4)
+    return {m: (float(low[i]), float(high[i])) for i, m in enumerate(values)}
 
 
 def table(report: Report) -> Iterator[str]:
@@ -216,13 +242,14 @@ def table(report: Report) -> Iterator[str]:
         ("per context", [*(f"hit@{k}" for k in CUTOFFS), "MRR"]),
     ):
         yield ""
-        yield f"{title:12}" + "".join(f"{name:>18}" for name in names)
-        for row in report.rows:
-            cells = (
-                f"{row.means[n]:.3f} [{row.intervals[n][0]:.3f},{row.intervals[n][1]:.3f}]" for n in names
-            )
-            yield f"{row.name:12}" + "".join(f"{cell:>18}" for cell in cells)
+        yield f"{title:12}" + "".join(f"{row.name:<22}" for row in report.rows).rstrip()
+        for name in names:
+            cells = (f"{row.means[name]:.3f} [{_range(row.intervals[name])}]" for row in report.rows)
+            yield f"  {name:10}" + "".join(f"{cell:<22}" for cell in cells).rstrip()
     yield ""
-    yield "95% intervals, bootstrap over citing papers; " + ", ".join(
-        f"{row.name} {row.seconds:.1f} s" for row in report.rows
-    )
+    yield f"  {'seconds':10}" + "".join(f"{row.seconds:<22.1f}" for row in report.rows).rstrip()
+    yield "In brackets: 95% intervals, bootstrap over citing papers."
+
+
+def _range(interval: tuple[float, float]) -> str:
+    return f"{interval[0]:.3f}, {interval[1]:.3f}"

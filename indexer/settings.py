@@ -41,6 +41,8 @@ def from_environment(environment: Mapping[str, str] = os.environ) -> Settings:
     k = environment.get("CITEMARK_K", str(default.k))
     if not k.isdecimal():
         raise UserError(f"CITEMARK_K is {k!r}, not a whole number")
+    if environment.get("CITEMARK_INDEX") == "":
+        raise UserError("CITEMARK_INDEX is empty; name a folder or unset it")
     return Settings(
         index=Path(environment.get("CITEMARK_INDEX", default.index)),
         device=environment.get("CITEMARK_DEVICE", default.device),
