@@ -1,0 +1,112 @@
+"""The BM25 files against the index that bm25s makes in memory."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import bm25s
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+
+from indexer import lexical
+from indexer.lexical import LexicalIndex
+
+QUERIES = (
+    "residual convolutional models for object detection",
+    "attention attention attention",  # a word again counts again
+    "a protein of each amino acid",
+    "federated learning with a gradient of a client",
+)
+
+
+def texts_of(papers: Sequence[dict[str, str]]) -> list[str]:
+    return [f"{paper['title']}. {paper['abstract']}" for paper in papers]
+
+
+def reference(texts: Sequence[str], query: str) -> NDArray[np.float32]:
+    """bm25s's own score of every text."""
+    retriever = bm25s.BM25(k1=lexical.K1, b=lexical.B)
+    retriever.index(bm25s.tokenize(list(texts), stopwords="en", show_progress=False), show_progress=False)
+    words = bm25s.tokenize([query], stopwords="en", return_ids=False, show_progress=False)[0]
+    known = [word for word in words if word in retriever.vocab_dict]
+    return np.asarray(retriever.get_scores(known) if known else np.zeros(len(texts)), np.float32)
+
+
+def written(folder: Path, *batches: Sequence[str]) -> LexicalIndex:
+    lexical.write(folder, batches)
+    return LexicalIndex(folder)
+
+
+@pytest.mark.parametrize("query", QUERIES)
+def test_scores_and_order_are_those_of_bm25s(
+    tmp_path: Path, papers: list[dict[str, str]], query: str
+) -> None:
+    texts = texts_of(papers)
+    scores, rows = written(tmp_path / "words", texts[:100], texts[100:]).search([query], len(texts))
+    expected = reference(texts, query)
+    assert expected.max() > 0
+    assert sorted(rows[0].tolist()) == list(range(len(texts)))
+    np.testing.assert_allclose(scores[0], expected[rows[0]], atol=1e-5)
+    assert (np.diff(scores[0]) <= 0).all()
+    np.testing.assert_allclose(scores[0], np.sort(expected)[::-1], atol=1e-5)
+
+
+def test_several_batches_give_the_files_of_one(tmp_path: Path, papers: list[dict[str, str]]) -> None:
+    texts = texts_of(papers)
+    written(tmp_path / "one", texts)
+    written(tmp_path / "many", texts[:1], [], texts[1:2], texts[2:150], texts[150:])
+    names = sorted(file.name for file in (tmp_path / "one").iterdir())
+    assert names == sorted(file.name for file in (tmp_path / "many").iterdir())
+    for name in names:
+        assert (tmp_path / "one" / name).read_bytes() == (tmp_path / "many" / name).read_bytes(), name
+
+
+def test_nothing_of_the_work_is_left_in_the_folder(tmp_path: Path, papers: list[dict[str, str]]) -> None:
+    written(tmp_path / "words", *(texts_of(papers)[n : n + 50] for n in range(0, 300, 50)))
+    assert not [f for f in (tmp_path / "words").iterdir() if "half" in f.name or "part" in f.name]
+
+
+def test_empty_texts_keep_their_rows_and_score_nothing(tmp_path: Path) -> None:
+    texts = ["", "deep trees", "", "shallow lakes", "the of and"]
+    scores, rows = written(tmp_path / "words", texts).search(["lakes and trees"], 5)
+    by_row = dict(zip(rows[0].tolist(), scores[0].tolist(), strict=True))
+    assert by_row == pytest.approx(dict(enumerate(reference(texts, "lakes and trees").tolist())), abs=1e-5)
+    assert {row for row, score in by_row.items() if score > 0} == {1, 3}
+
+
+@pytest.mark.parametrize("texts", [[""], ["", "", ""], ["the of and"]])
+def test_a_corpus_without_words_answers_with_zeros(tmp_path: Path, texts: list[str]) -> None:
+    index = written(tmp_path / "words", texts)
+    scores, rows = index.search(["any words", ""], 10)
+    assert len(index) == len(texts)
+    assert scores.shape == rows.shape == (2, len(texts))
+    assert not scores.any()
+
+
+@pytest.mark.parametrize("query", ["", "the of", "zyzzyva", "!?", "1234567 zyzzyva"])
+def test_a_query_without_a_known_word_scores_nothing(
+    tmp_path: Path, papers: list[dict[str, str]], query: str
+) -> None:
+    scores, _ = written(tmp_path / "words", texts_of(papers)).search([query, "attention"], 5)
+    assert not scores[0].any()
+    assert scores[1].all()
+
+
+def test_equal_scores_stand_in_the_order_of_the_corpus(tmp_path: Path) -> None:
+    index = written(tmp_path / "words", ["lake", "tree", "lake shore", "tree", "tree", "tree"])
+    for k in range(1, 7):
+        _, rows = index.search(["tree"], k)
+        assert rows[0].tolist() == [1, 3, 4, 5, 0, 2][:k]
+
+
+def test_case_and_other_scripts_are_words_too(tmp_path: Path) -> None:
+    index = written(tmp_path / "words", ["GROẞE Netze", "große netze", "глубокое обучение", "深度 学习"])
+    for query, row in (("ГЛУБОКОЕ", 2), ("深度", 3)):
+        scores, rows = index.search([query], 1)
+        assert rows[0, 0] == row
+        assert scores[0, 0] > 0
+
+
+def test_no_queries_give_no_answers(tmp_path: Path) -> None:
+    scores, rows = written(tmp_path / "words", ["deep trees", "lakes"]).search([], 2)
+    assert scores.shape == rows.shape == (0, 2)

@@ -1,0 +1,325 @@
+"""The Searcher against brute force, with itself, over rebuilds and between threads."""
+
+import shutil
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import bm25s
+import numpy as np
+import pytest
+from conftest import Maker, write_corpus
+from numpy.typing import NDArray
+
+import indexer.search
+from data.contexts import Context
+from data.errors import UserError
+from data.paper import Paper
+from indexer.build import build
+from indexer.search import LEXICAL_WEIGHT, Hit, Searcher
+from indexer.settings import RANKINGS, Settings
+from indexer.store import Store
+from model.encoder import Encoder
+from model.text import passage_text, query_text
+
+CONTEXTS = [
+    Context("Recurrent acoustic models [CITE] turn each utterance into text."),
+    Context("We train on every client with noise on each gradient, as in [CITE] and [OTHER]."),
+    Context("Self-play with tree search [CITE]"),
+    Context("storm"),
+    Context("Attention models for machine translation, part 3 [CITE]"),
+]
+
+
+@pytest.fixture
+def small(small_index: Path, tiny: Encoder) -> Searcher:
+    return Searcher(Settings(small_index, "cpu"), tiny)
+
+
+def bm25_shares(texts: list[str], query: str) -> NDArray[np.float64]:
+    """BM25 of every text by bm25s's own index, as a share of the best."""
+    retriever = bm25s.BM25(k1=1.5, b=0.75)
+    retriever.index(bm25s.tokenize(texts, stopwords="en", show_progress=False), show_progress=False)
+    words = bm25s.tokenize([query], stopwords="en", return_ids=False, show_progress=False)[0]
+    known = [word for word in words if word in retriever.vocab_dict]
+    scores = np.asarray(retriever.get_scores(known) if known else np.zeros(len(texts)), np.float64)
+    return scores / max(scores.max(), 1e-9)
+
+
+def best(scores: NDArray[np.float64], count: int) -> set[int]:
+    return {int(row) for row in np.argsort(-scores, kind="stable")[:count] if scores[row] > 0}
+
+
+@pytest.fixture(scope="module")
+def stored(searcher: Searcher, encoder: Encoder) -> NDArray[np.float64]:
+    """The vectors of all papers, encoded again and rounded as an index rounds them."""
+    return encoder.encode_papers(list(searcher.snapshot.papers)).astype(np.float16).astype(np.float64)
+
+
+@pytest.mark.parametrize("candidates", [300, 20])
+@pytest.mark.parametrize("context", CONTEXTS)
+def test_hybrid_is_the_cosine_plus_the_share_of_bm25_over_both_s_candidates(
+    context: Context,
+    candidates: int,
+    searcher: Searcher,
+    encoder: Encoder,
+    stored: NDArray[np.float64],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(indexer.search, "CANDIDATES", candidates)
+    papers = list(searcher.snapshot.papers)
+    cosines = stored @ encoder.encode_contexts([context])[0].astype(np.float64)
+    shares = bm25_shares([passage_text(paper) for paper in papers], query_text(context))
+    pool = best(cosines + 1, candidates) | best(shares, candidates)
+    # A paper that only the cosine proposes has no share, even if it shares a word.
+    shares = np.array([share if row in best(shares, candidates) else 0 for row, share in enumerate(shares)])
+    expected = cosines + LEXICAL_WEIGHT * shares
+    order = sorted(pool, key=lambda row: -expected[row])[:10]
+
+    hits = searcher.search([context], 10, "hybrid")[0]
+    scores = [hit.score for hit in hits]
+    assert scores == sorted(scores, reverse=True)
+    assert [hit.rank for hit in hits] == list(range(1, 11))
+    tolerance = 5e-3 if encoder.precision == "bf16" else 1e-3
+    np.testing.assert_allclose(scores, expected[order], atol=tolerance)
+    rows = {paper.paper_id: row for row, paper in enumerate(papers)}
+    for hit in hits:
+        row = rows[hit.paper.paper_id]
+        assert hit.score == pytest.approx(expected[row], abs=tolerance)
+        assert hit.dense == pytest.approx(cosines[row], abs=tolerance)
+        assert hit.bm25 == pytest.approx(shares[row], abs=1e-4)
+        assert row in pool
+
+
+def test_dense_and_bm25_alone_say_what_they_used(searcher: Searcher) -> None:
+    dense = searcher.search(CONTEXTS[:1], 3, "dense")[0]
+    assert all(hit.dense == hit.score and hit.bm25 is None for hit in dense)
+    words = searcher.search(CONTEXTS[:1], 3, "bm25")[0]
+    assert all(hit.dense is None and hit.bm25 is not None for hit in words)
+    assert words[0].bm25 == pytest.approx(1)
+
+
+def test_a_sentence_finds_papers_of_its_topic(searcher: Searcher) -> None:
+    for text, topic in (
+        ("Predicting precipitation from clouds on a sphere [CITE].", "weather"),
+        ("The amino acid sequence determines the fold [CITE].", "proteins"),
+        ("Robots that grasp with a gripper [CITE].", "robotics"),
+    ):
+        for ranking in ("dense", "hybrid"):
+            hits = searcher.search([Context(text)], 5, ranking)[0]
+            assert [hit.paper.paper_id.split("-")[0] for hit in hits] == [topic] * 5
+
+
+def same(one: list[Hit], other: list[Hit]) -> None:
+    """Equal papers in equal order, but for what a batch moves in the last bits of a float."""
+    assert [hit.paper.paper_id for hit in one] == [hit.paper.paper_id for hit in other]
+    np.testing.assert_allclose([h.score for h in one], [h.score for h in other], atol=1e-5)
+
+
+@pytest.mark.parametrize("ranking", RANKINGS)
+def test_contexts_together_give_the_answers_of_each_alone(small: Searcher, ranking: str) -> None:
+    together = small.search(CONTEXTS, 7, ranking)
+    alone = [answer for context in CONTEXTS for answer in small.search([context], 7, ranking)]
+    assert len(together) == len(CONTEXTS)
+    for one, other in zip(together, alone, strict=True):
+        same(one, other)
+
+
+@pytest.mark.parametrize("ranking", RANKINGS)
+def test_the_same_question_has_the_same_answer(searcher: Searcher, ranking: str) -> None:
+    assert searcher.search(CONTEXTS, 10, ranking) == searcher.search(CONTEXTS, 10, ranking)
+
+
+@pytest.mark.parametrize("ranking", RANKINGS)
+def test_more_papers_than_there_are_gives_all_of_them_once(small: Searcher, ranking: str) -> None:
+    hits = small.search([Context("models")], 1000, ranking)[0]
+    assert len({hit.paper.paper_id for hit in hits}) == len(hits) == 30
+
+
+@pytest.mark.parametrize("ranking", RANKINGS)
+def test_no_contexts_have_no_answers(small: Searcher, ranking: str) -> None:
+    assert small.search([], 5, ranking) == []
+
+
+def test_bm25_lists_no_paper_that_shares_no_word(small: Searcher) -> None:
+    answers = small.search([Context("zyzzyva"), Context("storm")], 30, "bm25")
+    assert answers[0] == []
+    assert 0 < len(answers[1]) < 30
+
+
+def test_a_text_of_unknown_words_still_has_dense_answers(small: Searcher) -> None:
+    hits = small.search([Context("zyzzyva")], 5)[0]
+    assert len(hits) == 5
+    assert [hit.bm25 for hit in hits] == [0] * 5
+
+
+def test_equal_papers_stand_in_the_order_of_the_corpus(tiny: Encoder, tmp_path: Path) -> None:
+    twins = [{"id": f"twin-{n}", "title": "The same title"} for n in range(6)]
+    build(str(write_corpus(tmp_path / "c.jsonl", twins)), tmp_path / "index", tiny)
+    small = Searcher(Settings(tmp_path / "index", "cpu"), tiny)
+    for ranking in ("hybrid", "bm25"):
+        hits = small.search([Context("the same title")], 4, ranking)[0]
+        assert [hit.paper.paper_id for hit in hits] == ["twin-0", "twin-1", "twin-2", "twin-3"]
+
+
+@pytest.mark.parametrize(
+    ("k", "ranking", "named"),
+    [(0, "bm25", "k is 0"), (-1, "dense", "k is -1"), (1001, None, "k is 1001"), (3, "best", "'best'")],
+)
+def test_a_wrong_question_is_refused(small: Searcher, k: int, ranking: str | None, named: str) -> None:
+    with pytest.raises(UserError, match=named):
+        small.search(CONTEXTS, k, ranking)
+
+
+def test_k_and_ranking_come_from_the_settings(small_index: Path, tiny: Encoder) -> None:
+    small = Searcher(Settings(small_index, "cpu", "bm25", 3), tiny)
+    hits = small.search([Context("models for each")])[0]
+    assert len(hits) == 3
+    assert hits[0].dense is None
+
+
+def test_a_hit_as_json_has_the_paper_and_its_address(tiny: Encoder, tmp_path: Path) -> None:
+    paper = {"id": "1706.03762", "title": "Attention", "authors": ["A", "B"], "year": 2017, "versions": []}
+    build(str(write_corpus(tmp_path / "c.jsonl", [paper])), tmp_path / "index", tiny)
+    hit = Searcher(Settings(tmp_path / "index", "cpu"), tiny).search([Context("attention")])[0][0].as_dict()
+    assert hit["url"] == "https://arxiv.org/abs/1706.03762"
+    assert (hit["rank"], hit["title"], hit["authors"], hit["year"]) == (1, "Attention", ("A", "B"), 2017)
+    assert {"score", "dense", "bm25"} <= set(hit)
+
+
+def test_eight_threads_get_the_answers_of_one(small_index: Path, tiny: Encoder) -> None:
+    questions = [(c, ranking) for ranking in RANKINGS for c in CONTEXTS] * 4
+    expected = [Searcher(Settings(small_index, "cpu"), tiny).search([c], 5, r)[0] for c, r in questions[:15]]
+    shared = Searcher(Settings(small_index, "cpu"), tiny)  # its parts are loaded by the first threads
+    with ThreadPoolExecutor(8) as pool:
+        answers = list(pool.map(lambda question: shared.search([question[0]], 5, question[1])[0], questions))
+    for number, answer in enumerate(answers):
+        same(answer, expected[number % 15])
+
+
+def test_threads_load_each_part_once(
+    small_index: Path, tiny: Encoder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    loads: list[str] = []
+
+    def noted(name: str, real: Any) -> Any:
+        return lambda *arguments: loads.append(name) or real(*arguments)
+
+    for name in ("VectorIndex", "LexicalIndex", "Encoder"):
+        monkeypatch.setattr(indexer.search, name, noted(name, getattr(indexer.search, name)))
+    shared = Searcher(Settings(small_index, "cpu"))
+    with ThreadPoolExecutor(8) as pool:
+        list(pool.map(lambda _: shared.search(CONTEXTS[:1]), range(16)))
+    assert sorted(loads) == ["Encoder", "LexicalIndex", "VectorIndex"]
+
+
+def titled(path: Path, *titles: str) -> str:
+    return str(write_corpus(path, [{"id": title.replace(" ", "-"), "title": title} for title in titles]))
+
+
+def test_a_rebuild_is_taken_up_while_the_old_generation_is_served(tiny: Encoder, tmp_path: Path) -> None:
+    source, root = tmp_path / "corpus.jsonl", tmp_path / "index"
+    build(titled(source, "red trees", "blue lakes"), root, tiny)
+    engine = Searcher(Settings(root, "cpu"), tiny)
+    old = engine.snapshot
+    served: list[list[str]] = []
+
+    def progress(stage: str, done: int, total: int, unit: str) -> None:
+        served.append([hit.paper.title for hit in engine.search([Context("lakes")], 5)[0]])
+
+    generation, _ = build(titled(source, "green lakes"), root, tiny, progress=progress)
+    assert generation.path.name == "000002"
+    assert served
+    assert all(sorted(titles) == ["blue lakes", "red trees"] for titles in served)
+    assert engine.snapshot is old
+    engine.reload()
+    assert engine.snapshot.path == generation.path
+    assert [hit.paper.title for hit in engine.search([Context("lakes")], 5)[0]] == ["green lakes"]
+    ranked = engine.rank([Context("lakes")], 5, "hybrid", old)  # a search under way keeps its own
+    assert {old.papers[row].title for row in ranked.rows[0]} == {"red trees", "blue lakes"}
+
+
+def test_a_search_takes_up_a_rebuild_by_itself(tiny: Encoder, tmp_path: Path) -> None:
+    root = tmp_path / "index"
+    build(titled(tmp_path / "a.jsonl", "red trees"), root, tiny)
+    engine = Searcher(Settings(root, "cpu"), tiny)
+    build(titled(tmp_path / "b.jsonl", "green lakes"), root, tiny)
+    assert [hit.paper.title for hit in engine.search([Context("lakes")])[0]] == ["green lakes"]
+
+
+def test_a_rebuild_with_another_encoder_is_taken_up(tiny: Encoder, make_model: Maker, tmp_path: Path) -> None:
+    root = tmp_path / "index"
+    source = titled(tmp_path / "a.jsonl", "red trees", "green lakes")
+    build(source, root, tiny)
+    engine = Searcher(Settings(root, "cpu"))
+    engine.search([Context("lakes")])
+    build(source, root, Encoder(str(make_model("bert", 48)), "cpu"))
+    hits = engine.search([Context("green lakes")], ranking="dense")[0]
+    assert hits[0].paper.title == "green lakes"
+    assert engine.snapshot.vectors.dimension == 48
+
+
+def test_a_generation_that_is_gone_is_said_to_be(tiny: Encoder, tmp_path: Path) -> None:
+    root = tmp_path / "index"
+    source = titled(tmp_path / "a.jsonl", "red trees")
+    build(source, root, tiny)
+    engine = Searcher(Settings(root, "cpu"), tiny)
+    shutil.rmtree(engine.snapshot.path)
+    for ranking in ("bm25", "dense"):
+        with pytest.raises(UserError, match="replaced by newer builds while in use; try again"):
+            engine.rank([Context("trees")], 5, ranking)
+
+
+def test_another_encoder_is_refused_with_both_fingerprints(
+    small_index: Path, tiny: Encoder, make_model: Maker
+) -> None:
+    other = Encoder(str(make_model("bert", 32, seed=3)), "cpu")
+    engine = Searcher(Settings(small_index, "cpu"), other)
+    with pytest.raises(UserError) as refused:
+        engine.search(CONTEXTS)
+    message = str(refused.value)
+    assert tiny.fingerprint in message
+    assert other.fingerprint in message
+    assert f"indexer build {engine.snapshot.manifest.source} --index {small_index}" in message
+    assert "\n" not in message
+    assert engine.search(CONTEXTS[:1], ranking="bm25")[0]  # words need no encoder
+
+
+def test_an_encoder_that_changed_in_its_folder_is_refused(
+    small_corpus: Path, make_model: Maker, tmp_path: Path
+) -> None:
+    folder = make_model("bert", 32)
+    build(str(small_corpus), tmp_path / "index", Encoder(str(folder), "cpu"))
+    shutil.copyfile(make_model("bert", 32, seed=9) / "model.safetensors", folder / "model.safetensors")
+    with pytest.raises(UserError, match="was built with encoder"):
+        Searcher(Settings(tmp_path / "index", "cpu")).search(CONTEXTS)
+
+
+def test_another_text_form_is_refused(small: Searcher, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(indexer.search, "TEXT_FORM", "2")
+    with pytest.raises(UserError, match=r"was built with text form 1 .*, this is 2"):
+        small.search(CONTEXTS)
+
+
+def test_a_damaged_index_gives_no_answer(index: Path, encoder: Encoder, tmp_path: Path) -> None:
+    root = tmp_path / "harmed"
+    shutil.copytree(index, root)
+    vectors = Store(root).open().path / "vectors.faiss"
+    harmed = bytearray(vectors.read_bytes())
+    harmed[len(harmed) // 2] ^= 64
+    vectors.write_bytes(harmed)
+    with pytest.raises(UserError, match=r"vectors\.faiss is damaged"):
+        Searcher(Settings(root), encoder)
+
+
+def test_papers_come_back_as_they_went_in(searcher: Searcher, papers: list[dict[str, Any]]) -> None:
+    record = papers[2]
+    hit = searcher.search([Context(record["title"])], 1, "bm25")[0][0]
+    assert hit.paper == Paper(
+        record["id"],
+        record["title"],
+        record["abstract"],
+        tuple(record["authors"]),
+        record["year"],
+        tuple(record["categories"]),
+    )

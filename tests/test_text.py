@@ -1,0 +1,26 @@
+from data.contexts import Context
+from data.paper import Paper
+from model.text import passage_text, query_text
+
+
+def test_a_paper_is_its_title_and_its_abstract() -> None:
+    assert passage_text(Paper("a", "On trees", "We plant them.")) == "On trees. We plant them."
+
+
+def test_a_paper_without_an_abstract_is_its_title_alone() -> None:
+    assert passage_text(Paper("a", "On trees")) == "On trees"
+
+
+def test_what_is_no_text_of_the_paper_does_not_enter() -> None:
+    bare = Paper("a", "On trees", "We plant them.")
+    full = Paper("b", "On trees", "We plant them.", ("Ada Ito",), 2020, ("cs.CL",), "Journal", "10.1/x")
+    assert passage_text(bare) == passage_text(full)
+
+
+def test_a_context_loses_its_marks_and_the_spaces_around_them() -> None:
+    context = Context("Attention [CITE] beats recurrence [OTHER], as [OTHER] show.")
+    assert query_text(context) == "Attention beats recurrence , as show."
+
+
+def test_a_context_without_marks_is_unchanged() -> None:
+    assert query_text(Context("Attention beats recurrence.")) == "Attention beats recurrence."

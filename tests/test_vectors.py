@@ -1,0 +1,140 @@
+"""The dense index against NumPy's brute force."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+
+from data.errors import UserError
+from indexer import vectors
+from indexer.vectors import VectorIndex
+from model.encoder import Vectors
+
+HALF = 2e-3  # what 16-bit floats may move the inner product of two unit vectors
+
+
+def unit(count: int, dimension: int, seed: int = 0) -> Vectors:
+    drawn = np.random.default_rng(seed).normal(size=(count, dimension)).astype(np.float32)
+    return np.ascontiguousarray(drawn / np.linalg.norm(drawn, axis=1, keepdims=True))
+
+
+def written(path: Path, stored: Vectors, device: str = "cpu") -> VectorIndex:
+    vectors.write(path / "vectors.faiss", stored.shape[1], [stored])
+    return VectorIndex(path / "vectors.faiss", device)
+
+
+def brute(stored: Vectors, queries: Vectors, k: int) -> tuple[NDArray[np.float64], NDArray[np.int64]]:
+    scores = queries.astype(np.float64) @ stored.astype(np.float64).T
+    rows = np.argsort(-scores, axis=1, kind="stable")[:, :k]
+    return np.take_along_axis(scores, rows, axis=1), rows
+
+
+@pytest.mark.parametrize(("count", "dimension", "k"), [(1000, 384, 10), (500, 33, 50), (3, 768, 1)])
+def test_search_gives_the_rows_and_scores_of_brute_force(
+    tmp_path: Path, count: int, dimension: int, k: int
+) -> None:
+    full, queries = unit(count, dimension), unit(40, dimension, seed=1)
+    halves = full.astype(np.float16).astype(np.float32)  # what a build stores
+    scores, rows = written(tmp_path, halves).search(queries, k)
+    expected_scores, expected_rows = brute(halves, queries, k)
+    assert rows.tolist() == expected_rows.tolist()
+    np.testing.assert_allclose(scores, expected_scores, atol=1e-6)
+    np.testing.assert_allclose(scores, np.take_along_axis(queries @ full.T, rows, axis=1), atol=HALF)
+
+
+def test_blocks_are_stored_in_their_order(tmp_path: Path) -> None:
+    stored = unit(100, 16)
+    count = vectors.write(tmp_path / "v", 16, [stored[:1], stored[1:70], stored[70:]])
+    assert count == len(VectorIndex(tmp_path / "v", "cpu")) == 100
+    _, rows = VectorIndex(tmp_path / "v", "cpu").search(stored, 1)
+    assert rows[:, 0].tolist() == list(range(100))
+
+
+def test_a_k_over_the_size_gives_every_row_once(tmp_path: Path) -> None:
+    scores, rows = written(tmp_path, unit(7, 16)).search(unit(2, 16, seed=1), 300)
+    assert scores.shape == rows.shape == (2, 7)
+    assert sorted(rows[0].tolist()) == list(range(7))
+
+
+def test_no_queries_give_no_answers(tmp_path: Path) -> None:
+    scores, rows = written(tmp_path, unit(7, 16)).search(np.zeros((0, 16), np.float32), 3)
+    assert scores.shape == rows.shape == (0, 3)
+
+
+def test_score_is_the_inner_product_of_the_rows_asked_for(tmp_path: Path) -> None:
+    stored, query = unit(50, 32), unit(1, 32, seed=1)[0]
+    scores = written(tmp_path, stored).score(query, [7, 3, 49])
+    np.testing.assert_allclose(scores, stored[[7, 3, 49]] @ query, atol=HALF)
+    assert written(tmp_path, stored).score(query, []).shape == (0,)
+
+
+def test_score_agrees_with_search(tmp_path: Path) -> None:
+    index = written(tmp_path, unit(50, 384))
+    query = unit(1, 384, seed=1)
+    scores, rows = index.search(query, 50)
+    np.testing.assert_allclose(index.score(query[0], rows[0].tolist()), scores[0], atol=1e-5)
+
+
+@pytest.mark.parametrize("shape", [(4, 15), (4, 17), (16,)])
+def test_vectors_of_another_dimension_are_refused_with_both(tmp_path: Path, shape: tuple[int, ...]) -> None:
+    with pytest.raises(UserError, match=r"shape \(.*1[567].*16 dimensions|shape \(16,\).*16 dimensions"):
+        vectors.write(tmp_path / "v", 16, [np.zeros(shape, np.float32)])
+    with pytest.raises(UserError, match="for an index of 16 dimensions"):
+        written(tmp_path, unit(5, 16)).search(np.zeros(shape, np.float32), 1)
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
+def test_a_value_that_is_not_finite_is_refused(tmp_path: Path, value: float) -> None:
+    bad = unit(5, 16)
+    bad[3, 2] = value
+    with pytest.raises(UserError, match="not finite"):
+        vectors.write(tmp_path / "v", 16, [bad])
+    with pytest.raises(UserError, match="not finite"):
+        written(tmp_path, unit(5, 16)).search(bad, 1)
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="no /dev/full on this system")
+@pytest.mark.parametrize("count", [5, 50_000])  # under and over what a file buffers
+def test_a_full_disk_is_an_os_error(count: int) -> None:
+    with pytest.raises(OSError, match=r"No space left|could not write 50,000 vectors"):
+        vectors.write(Path("/dev/full"), 16, [unit(count, 16)])
+
+
+def test_cuda_without_a_gpu_is_refused_with_what_to_do(tmp_path: Path) -> None:
+    import faiss
+
+    if getattr(faiss, "get_num_gpus", int)():
+        pytest.skip("this machine has a GPU")
+    with pytest.raises(UserError, match="faiss sees no GPU; use --device cpu") as refused:
+        written(tmp_path, unit(5, 16), "cuda")
+    assert "\n" not in str(refused.value)
+
+
+def test_auto_takes_the_cpu_where_there_is_no_gpu(tmp_path: Path) -> None:
+    import faiss
+
+    expected = "cuda" if getattr(faiss, "get_num_gpus", int)() else "cpu"
+    assert written(tmp_path, unit(5, 16), "auto").device == expected
+
+
+@pytest.mark.gpu
+@pytest.mark.parametrize(("count", "dimension", "k"), [(5000, 384, 10), (300_000, 64, 300), (3, 768, 5)])
+def test_the_gpu_gives_the_answers_of_the_cpu(tmp_path: Path, count: int, dimension: int, k: int) -> None:
+    stored, queries = unit(count, dimension), unit(64, dimension, seed=1)
+    cpu = written(tmp_path, stored)
+    gpu = VectorIndex(tmp_path / "vectors.faiss", "cuda")
+    assert gpu.device == "cuda"
+    scores, _ = cpu.search(queries, k)
+    gpu_scores, gpu_rows = gpu.search(queries, k)
+    np.testing.assert_allclose(gpu_scores, scores, atol=HALF)
+    # Rows may change places only with rows of nearly the same score.
+    own = np.array([cpu.score(query, found.tolist()) for query, found in zip(queries, gpu_rows, strict=True)])
+    np.testing.assert_allclose(own, scores, atol=HALF)
+    assert all(len(set(found)) == len(found) for found in gpu_rows.tolist())
+
+
+@pytest.mark.gpu
+def test_a_k_that_the_gpu_cannot_answer_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match="k is 3000; a GPU index answers at most 2048"):
+        written(tmp_path, unit(4000, 16), "cuda").search(unit(1, 16), 3000)
