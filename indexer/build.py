@@ -182,7 +182,7 @@ def _fill(folder: Path, table: Path, shards: list[Path], encoder: Encoder, progr
     def texts() -> Iterator[list[str]]:
         for start in range(0, len(papers), SHARD):
             members: list[Paper] = papers.slice(start, start + SHARD)
-            yield [passage_text(paper) for paper in members]
+            yield [lexical.text_of(paper) for paper in members]
             progress("words", start + len(members), len(papers), " papers")
 
     vectors.write(folder / "vectors.faiss", encoder.dimension, blocks())

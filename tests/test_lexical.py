@@ -6,6 +6,7 @@ from pathlib import Path
 import bm25s
 import numpy as np
 import pytest
+import Stemmer
 from numpy.typing import NDArray
 
 from indexer import lexical
@@ -26,8 +27,10 @@ def texts_of(papers: Sequence[dict[str, str]]) -> list[str]:
 def reference(texts: Sequence[str], query: str) -> NDArray[np.float32]:
     """bm25s's own score of every text."""
     retriever = bm25s.BM25(k1=lexical.K1, b=lexical.B)
-    retriever.index(bm25s.tokenize(list(texts), stopwords="en", show_progress=False), show_progress=False)
-    words = bm25s.tokenize([query], stopwords="en", return_ids=False, show_progress=False)[0]
+    stemmer = Stemmer.Stemmer("english")
+    tokens = bm25s.tokenize(list(texts), stopwords="en", stemmer=stemmer, show_progress=False)
+    retriever.index(tokens, show_progress=False)
+    words = bm25s.tokenize([query], stopwords="en", stemmer=stemmer, return_ids=False, show_progress=False)[0]
     known = [word for word in words if word in retriever.vocab_dict]
     return np.asarray(retriever.get_scores(known) if known else np.zeros(len(texts)), np.float32)
 
