@@ -4,16 +4,20 @@ import hashlib
 import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from operator import attrgetter
 from typing import Any
 from urllib.parse import quote
 
 import pyarrow as pa
 
-ARXIV_ID = re.compile(r"(?P<id>\d{4}\.\d{4,5}|[a-z][a-z-]*(?:\.[A-Z]{2})?/\d{7})(?:v(?P<version>\d+))?")
+ARXIV_ID = re.compile(
+    r"(?P<id>[0-9]{4}\.[0-9]{4,5}|[a-z][a-z-]*(?:\.[A-Z]{2})?/[0-9]{7})(?:v(?P<version>[0-9]{1,4}))?"
+)
 """An arXiv identifier of either era, with or without its version."""
 
 _ACL_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9.-]{3,60}")
-_DOI = re.compile(r"10\.\d{4,9}/[^\s<>\"'`\\{}|^\[\]]{1,200}")
+# Old identifiers hold (, ), [, ], < and >, which are quoted in an address.
+_DOI = re.compile(r"10\.[0-9]{4,9}/[A-Za-z0-9._;()/:<>\[\]+#~*&=@,!$%?-]{1,200}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,15 +47,19 @@ class Paper:
             return f"https://arxiv.org/abs/{name}"
         if scheme == "acl" and _ACL_ID.fullmatch(name):
             return f"https://aclanthology.org/{name}/"
+        return f"https://doi.org/{quote(self.valid_doi, safe='/:;')}" if self.valid_doi else None
+
+    @property
+    def valid_doi(self) -> str:
+        """The DOI, of the id or of the field, if it is shaped like one, else empty."""
+        scheme, _, name = self.paper_id.partition(":")
         doi = name if scheme == "doi" else self.doi
-        if _DOI.fullmatch(doi):
-            return f"https://doi.org/{quote(doi, safe='/:;()')}"
-        return None
+        return doi if _DOI.fullmatch(doi) else ""
 
     def content_hash(self) -> str:
         """A digest (hex, 64 bits) of what the index knows of the paper, its version aside."""
-        fields = (self.paper_id, self.title, self.abstract, *self.authors, str(self.year))
-        fields += (*self.categories, self.venue, self.doi)
+        lists = ("\x1e".join(self.authors), "\x1e".join(self.categories))
+        fields = (self.paper_id, self.title, self.abstract, *lists, str(self.year), self.venue, self.doi)
         return hashlib.sha256("\x1f".join(fields).encode()).hexdigest()[:16]
 
 
@@ -69,11 +77,13 @@ SCHEMA = pa.schema(
     ]
 )
 
+_VALUES = attrgetter(*SCHEMA.names)
+
 
 def to_batch(papers: Iterable[Paper]) -> pa.RecordBatch:
     """Papers as one Arrow batch of SCHEMA."""
-    rows = list(papers)
-    columns = [[getattr(paper, name) for paper in rows] for name in SCHEMA.names]
+    rows = [_VALUES(paper) for paper in papers]
+    columns = list(zip(*rows, strict=True)) or [()] * len(SCHEMA)
     arrays = [pa.array(c, type=f.type) for c, f in zip(columns, SCHEMA, strict=True)]
     return pa.RecordBatch.from_arrays(arrays, schema=SCHEMA)
 

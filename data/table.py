@@ -5,12 +5,13 @@ batches of BATCH rows. Every batch but the last is full, which makes a row's pla
 """
 
 from collections.abc import Iterator, Sequence
+from itertools import groupby, islice
 from pathlib import Path
 from types import TracebackType
 
 import pyarrow as pa
 
-from data.paper import SCHEMA, Paper, from_row, from_rows, to_batch
+from data.paper import SCHEMA, Paper, from_rows, to_batch
 
 BATCH = 256
 
@@ -54,7 +55,8 @@ class PaperTable(Sequence[Paper]):
     """A file of PaperWriter, read in place: `table[3]`, `table.take([5, 2])`, iteration."""
 
     def __init__(self, path: Path) -> None:
-        self._reader = pa.ipc.open_file(pa.memory_map(str(path)))
+        self._file = pa.memory_map(str(path))
+        self._reader = pa.ipc.open_file(self._file)
         batches = self._reader.num_record_batches
         last = self._reader.get_batch(batches - 1).num_rows if batches else 0
         self._length = BATCH * (batches - 1) + last if batches else 0
@@ -76,22 +78,26 @@ class PaperTable(Sequence[Paper]):
 
     def slice(self, start: int, stop: int) -> list[Paper]:
         """The papers of rows start to stop (exclusive)."""
-        return self.take(range(start, min(stop, len(self))))
+        first, skipped = divmod(start, BATCH)
+        batches = islice(self.batches(first), max(0, -(-stop // BATCH) - first))
+        papers = [paper for batch in batches for paper in from_rows(batch)]
+        return papers[skipped : skipped + max(0, stop - start)]
 
     def take(self, rows: Sequence[int]) -> list[Paper]:
         """The papers of these rows, in the order given. Raises IndexError outside the table."""
-        found: dict[int, pa.RecordBatch] = {}
-        papers = []
-        for row in rows:
-            if not 0 <= row < self._length:
-                raise IndexError(f"row {row} of a table of {self._length} papers")
-            number, offset = divmod(row, BATCH)
-            if number not in found:
-                found[number] = self._reader.get_batch(number)
-            papers.append(from_row(found[number].slice(offset, 1).to_pylist()[0]))
-        return papers
+        wrong = next((row for row in rows if not 0 <= row < self._length), None)
+        if wrong is not None:
+            raise IndexError(f"row {wrong} of a table of {self._length} papers")
+        papers: dict[int, Paper] = {}
+        for number, members in groupby(sorted(set(rows)), key=lambda row: row // BATCH):
+            batch = self._reader.get_batch(number)
+            for row in members:
+                papers[row] = from_rows(batch.slice(row % BATCH, 1))[0]
+        return [papers[row] for row in rows]
 
     def ids(self) -> list[str]:
         """The paper_id of every row."""
         column = SCHEMA.get_field_index("paper_id")
-        return [i for batch in self.batches() for i in batch.column(column).to_pylist()]
+        options = pa.ipc.IpcReadOptions(included_fields=[column])
+        ids: list[str] = pa.ipc.open_file(self._file, options=options).read_all()["paper_id"].to_pylist()
+        return ids
