@@ -1,28 +1,28 @@
 """Corpora in: every supported source as a stream of papers, each bad record counted and named.
 
-One pass, in constant memory but for 64 bits a paper that tell duplicates. A record that is no paper
-is rejected with its place and the reason; above a share of rejects the reading fails, since then
-the file is most likely not what it was taken for.
+One pass, in constant memory but for 64 bits a paper that tell duplicates; a second pass only where
+there are some. A record that is no paper is rejected with its place and the reason; above a share
+of rejects the reading fails, since then the file is most likely not what it was taken for.
 """
 
 import csv
-import gzip
 import io
 import json
 import re
+from array import array
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import IO, Any
 
+import numpy as np
 import orjson
 import pyarrow as pa
 import pyarrow.parquet as pq
-import zstandard
 
-from data.clean import Rejected, to_paper
+from data.clean import FIELDS, Rejected, to_paper
 from data.errors import UserError
 from data.paper import Paper
 from data.table import PaperTable, PaperWriter
@@ -30,11 +30,13 @@ from data.table import PaperTable, PaperWriter
 STARTER = Path(__file__).parent / "starter" / "papers"
 MAX_LINE = 8 << 20  # bytes; the longest line of arXiv's snapshot is under 200 kB
 LISTED_REJECTS = 1000
-_HUB_NAME = re.compile(r"[\w.-]+/[\w.-]+")
-_COMPRESSED = {".gz": gzip.open, ".zst": zstandard.open}
+_COMPRESSED = {".gz": "gzip", ".zst": "zstd"}
+
+Seen = Callable[[int], object]
+"""Called now and then with the bytes of the source read so far (records, of a Hugging Face data set)."""
 
 Progress = Callable[[int, int], None]
-"""Called with (bytes or records read so far of the source, papers accepted so far)."""
+"""The same with the records read so far as a second number."""
 
 
 @dataclass(frozen=True)
@@ -51,13 +53,15 @@ class Filter:
 
     def keeps(self, paper: Paper) -> bool:
         """Whether the paper passes."""
-        if self.categories and not any(
-            c == wanted or c.startswith(wanted + ".") for c in paper.categories for wanted in self.categories
-        ):
-            return False
-        if self.since is None and self.until is None:
-            return True
-        return paper.year is not None and (self.since or 0) <= paper.year <= (self.until or 9999)
+        return self._keeps_year(paper.year) and (
+            not self.categories
+            or any(f"{c}.".startswith(f"{wanted}.") for c in paper.categories for wanted in self.categories)
+        )
+
+    def _keeps_year(self, year: int | None) -> bool:
+        if year is None:
+            return self.since is None and self.until is None
+        return (self.since is None or self.since <= year) and (self.until is None or year <= self.until)
 
 
 @dataclass
@@ -86,15 +90,15 @@ class Reading:
 
 
 Record = tuple[str, Any]
-"""Where a record stands, and the record: a dict, or a Rejected that says why there is none."""
+"""Where a record stands, and the record: any value, or a Rejected that says why there is none."""
 
 
 def read(source: str, reading: Reading, progress: Progress | None = None) -> Iterator[Paper]:
     """The papers of a source in its order, duplicates included; counts go into `reading`.
 
     A source is a file (`.jsonl`, `.json`, `.csv`, `.tsv`, each also with .gz or .zst, `.parquet`,
-    `.bib`), a folder of such files, a BEIR folder, the word `starter`, or the name of a Hugging
-    Face data set (`hf:owner/name`, `hf:owner/name:split`).
+    `.bib`), a folder of such files, a BEIR folder, the word `starter`, or a Hugging Face data set
+    (`hf:owner/name` or `hf:folder`, either with `:split` behind it).
 
     Raises UserError where the source cannot be read at all.
     """
@@ -103,9 +107,11 @@ def read(source: str, reading: Reading, progress: Progress | None = None) -> Ite
         try:
             if isinstance(record, Rejected):
                 raise record
-            yield to_paper(record)
+            paper = to_paper(record)
         except Rejected as error:
             reading.reject(place, str(error))
+            continue
+        yield paper
 
 
 def write(
@@ -121,44 +127,54 @@ def write(
     rejects, and one of which no paper is left.
     """
     reading = Reading()
-    seen: set[int] = set()
-    twice: set[str] = set()
+    hashes = array("q")
     with PaperWriter(path) as writer:
         for paper in read(source, reading, progress):
-            if not keep.keeps(paper):
+            if keep.keeps(paper):
+                hashes.append(hash(paper.paper_id))
+                writer.add(paper)
+            else:
                 reading.filtered += 1
-                continue
-            key = hash(paper.paper_id)
-            if key in seen:
-                twice.add(paper.paper_id)
-            seen.add(key)
-            writer.add(paper)
     if reading.rejected > max_rejects * reading.read:
         raise UserError(
             f"{source}: {reading.rejected:,} of {reading.read:,} records are no papers (the limit is "
             f"{max_rejects:.0%}), the first: {reading.rejects[0]}; mend the source or raise --max-rejects"
         )
+    twice = _repeated(hashes)
     if twice:
         reading.duplicates = _drop_superseded(path, twice)
     reading.accepted = writer.count - reading.duplicates
     if not reading.accepted:
-        why = f"all {reading.filtered:,} were filtered out" if reading.filtered else "it is empty"
-        raise UserError(f"{source}: no papers in it ({why})")
+        raise UserError(f"{source}: no papers in it ({_why_none(reading)})")
     return reading
 
 
-def _drop_superseded(path: Path, twice: set[str]) -> int:
+def _why_none(reading: Reading) -> str:
+    if not reading.read:
+        return "it is empty"
+    return (
+        f"of {reading.read:,} records {reading.filtered:,} were filtered out, {reading.rejected:,} rejected"
+    )
+
+
+def _repeated(hashes: "array[int]") -> set[int]:
+    """The values that occur more than once."""
+    ordered = np.sort(np.frombuffer(hashes, dtype=np.int64)) if hashes else np.empty(0, np.int64)
+    return set(ordered[1:][ordered[1:] == ordered[:-1]].tolist())
+
+
+def _drop_superseded(path: Path, twice: set[int]) -> int:
     """Rewrite the table without the losers among records of one id; the number dropped."""
     best: dict[str, tuple[int, str]] = {}
     for paper in PaperTable(path):
-        if paper.paper_id in twice:
+        if hash(paper.paper_id) in twice:
             rank = (paper.version, paper.content_hash())
             best[paper.paper_id] = max(rank, best.get(paper.paper_id, rank))
     dropped = 0
     rest = path.with_suffix(".unique")
     with PaperWriter(rest) as writer:
         for paper in PaperTable(path):
-            if paper.paper_id in twice:
+            if hash(paper.paper_id) in twice:
                 # The winner's entry goes with its first copy, so that an equal record counts as lost.
                 if best.get(paper.paper_id) != (paper.version, paper.content_hash()):
                     dropped += 1
@@ -169,81 +185,108 @@ def _drop_superseded(path: Path, twice: set[str]) -> int:
     return dropped
 
 
-def _records(source: str, seen: Callable[[int], object]) -> Iterator[Record]:
-    if source == "starter":
-        source = str(STARTER)
-    path = Path(source)
-    try:
-        if path.is_dir():
-            yield from _folder(path, seen)
-        elif path.exists():
-            yield from _file(path, seen)
-        elif source.startswith("hf:") or _HUB_NAME.fullmatch(source):
-            yield from _hugging_face(source.removeprefix("hf:"), seen)
-        else:
-            raise UserError(f"{source}: no such file or folder (a Hugging Face data set is hf:NAME)")
-    except (OSError, EOFError, zstandard.ZstdError, pa.ArrowInvalid) as error:
-        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
-        raise UserError(f"{source}: cannot be read ({reason}); fetch or export it again") from None
+def _records(source: str, seen: Seen) -> Iterator[Record]:
+    path = STARTER if source == "starter" else Path(source)
+    if source.startswith("hf:"):
+        yield from _hugging_face(source, seen)
+    elif path.is_dir():
+        yield from _folder(path, seen)
+    elif path.exists():
+        yield from records(path, FIELDS, seen)
+    else:
+        hint = f"; a Hugging Face data set is hf:{source}" if re.fullmatch(r"[\w.-]+/[\w.-]+", source) else ""
+        raise UserError(f"{source}: no such file or folder{hint}")
 
 
-def _folder(path: Path, seen: Callable[[int], object]) -> Iterator[Record]:
-    beir = path / "corpus.jsonl"
-    files = [beir] if beir.exists() else [f for f in sorted(path.iterdir()) if _reader(f)]
+def _folder(path: Path, seen: Seen) -> Iterator[Record]:
+    files = _files(path)
     if not files:
         raise UserError(f"{path}: no corpus file in this folder (known: {', '.join(_READERS)})")
     done = 0
     for file in files:
-        for place, record in _file(file, lambda n, done=done: seen(done + n)):  # type: ignore[misc]
+        for place, record in records(file, FIELDS, lambda n, done=done: seen(done + n)):  # type: ignore[misc]
             yield f"{file.name} {place}", record
         done += file.stat().st_size
 
 
-def _file(path: Path, seen: Callable[[int], object]) -> Iterator[Record]:
+def _files(path: Path) -> list[Path]:
+    """The files of a source that are read: of a BEIR folder its corpus, of another all that are known."""
+    if not path.is_dir():
+        return [path] if path.exists() else []
+    beir = path / "corpus.jsonl"
+    return [beir] if beir.exists() else [f for f in sorted(path.iterdir()) if f.is_file() and _reader(f)]
+
+
+def records(path: Path, fields: tuple[str, ...], seen: Seen = lambda _: None) -> Iterator[Record]:
+    """The records of a file of any known format; a bad one comes as a Rejected.
+
+    Columns other than `fields` are not read where the format allows it, and the first of them is one
+    that a table must have. Raises UserError where the file cannot be read.
+    """
     reader = _reader(path)
     if reader is None:
         known = ", ".join(_READERS)
         raise UserError(f"{path}: unknown format {path.suffix or '(no suffix)'!r} (known: {known})")
-    return reader(path, seen)
+    try:
+        yield from reader(path, fields, seen)
+    except (OSError, pa.ArrowException, csv.Error) as error:
+        raise UserError(f"{path}: cannot be read ({_first_line(error)}); fetch or export it again") from None
 
 
-def _reader(path: Path) -> Callable[[Path, Callable[[int], object]], Iterator[Record]] | None:
-    suffixes = path.suffixes
-    kind = suffixes[-2] if suffixes[-1:] and suffixes[-1] in _COMPRESSED and suffixes[1:] else None
-    reader = _READERS.get(kind or path.suffix)
-    return None if kind and reader in (_parquet, _bibtex) else reader
+def _first_line(error: BaseException) -> str:
+    lines = str(error).splitlines()
+    return lines[0] if lines else type(error).__name__
+
+
+_Reader = Callable[[Path, tuple[str, ...], Seen], Iterator[Record]]
+
+
+def _reader(path: Path) -> _Reader | None:
+    """The reader of a file by its suffix, before which of the formats by lines may have one more."""
+    if path.suffix in _COMPRESSED:
+        reader = _READERS.get(Path(path.stem).suffix)
+        return reader if reader in (_json_lines, _csv) else None
+    return _READERS.get(path.suffix)
 
 
 @contextmanager
 def _opened(path: Path) -> Iterator[tuple[IO[bytes], Callable[[], int]]]:
-    """The file's content, decompressed, and a function that tells the bytes of the file read."""
+    """The file's content, decompressed, and a function that tells the bytes of the file read.
+
+    Arrow decompresses: of all readers at hand it alone finds a cut zstd file to be cut.
+    """
     with path.open("rb") as raw:
-        decompress = _COMPRESSED.get(path.suffix)
-        stream: Any = decompress(raw, "rb") if decompress else raw  # type: ignore[operator]
-        yield (io.BufferedReader(stream, 1 << 20) if decompress else stream), raw.tell
+        stream: Any = raw
+        if path.suffix in _COMPRESSED:
+            inner = pa.PythonFile(raw, mode="r")
+            stream = io.BufferedReader(pa.CompressedInputStream(inner, _COMPRESSED[path.suffix]), 1 << 20)
+        yield stream, raw.tell
 
 
-def _json_lines(path: Path, seen: Callable[[int], object]) -> Iterator[Record]:
+def _json_lines(path: Path, fields: tuple[str, ...], seen: Seen) -> Iterator[Record]:
     with _opened(path) as (stream, tell):
-        number = 0
+        number, empty = 0, True
         while line := stream.readline(MAX_LINE):
             number += 1
             if number % 1000 == 1:
                 seen(tell())
             if len(line) == MAX_LINE and not line.endswith(b"\n"):
-                while rest := stream.readline(MAX_LINE):
-                    if rest.endswith(b"\n"):
-                        break
+                _skip_line(stream)
                 yield f"line {number}", Rejected(f"a line of over {MAX_LINE:,} bytes")
-                continue
-            if number == 1 and line.lstrip(b"\xef\xbb\xbf \t").startswith(b"["):
-                raise UserError(
-                    f"{path}: a JSON array, not JSON lines; convert it with: jq -c '.[]' {path.name}"
-                )
-            if line.isspace():
-                continue
-            yield f"line {number}", _json(line)
+            elif not line.isspace():
+                if empty and line.lstrip(b"\xef\xbb\xbf \t").startswith(b"["):
+                    raise UserError(
+                        f"{path}: a JSON array, not JSON lines; convert it with: jq -c '.[]' {path.name}"
+                    )
+                empty = False
+                yield f"line {number}", _json(line)
         seen(tell())
+
+
+def _skip_line(stream: IO[bytes]) -> None:
+    while rest := stream.readline(MAX_LINE):
+        if rest.endswith(b"\n"):
+            return
 
 
 def _json(line: bytes) -> Any:
@@ -257,26 +300,42 @@ def _json(line: bytes) -> Any:
         return Rejected(f"not JSON ({str(error).split(':')[0]})")
 
 
-def _parquet(path: Path, seen: Callable[[int], object]) -> Iterator[Record]:
-    with pq.ParquetFile(path, page_checksum_verification=True, memory_map=True) as file:
+def _parquet(path: Path, fields: tuple[str, ...], seen: Seen) -> Iterator[Record]:
+    with pq.ParquetFile(path, page_checksum_verification=True, buffer_size=1 << 20) as file:
+        names = file.schema_arrow.names
+        if fields[0] not in names:
+            raise UserError(f"{path}: no column {fields[0]!r} (it has {', '.join(names[:20])})")
         row, total, size = 0, max(file.metadata.num_rows, 1), path.stat().st_size
-        for batch in file.iter_batches(batch_size=1000):
-            for record in batch.to_pylist():
+        for batch in file.iter_batches(1000, columns=[name for name in names if name in fields]):
+            for record in _rows(batch):
                 row += 1
                 yield f"row {row}", record
             seen(size * row // total)
 
 
-def _csv(path: Path, seen: Callable[[int], object]) -> Iterator[Record]:
+def _rows(batch: pa.RecordBatch) -> Iterator[Any]:
+    try:
+        yield from batch.to_pylist()
+    except (ValueError, OverflowError) as error:  # no UTF-8, or a date that Python does not know
+        if len(batch) == 1:
+            yield Rejected(f"an unreadable value ({type(error).__name__})")
+            return
+        for row in range(len(batch)):
+            yield from _rows(batch.slice(row, 1))
+
+
+def _csv(path: Path, fields: tuple[str, ...], seen: Seen) -> Iterator[Record]:
     csv.field_size_limit(MAX_LINE)
     with _opened(path) as (stream, tell):
-        lines = io.TextIOWrapper(stream, "utf-8-sig", errors="replace", newline="")
-        tab = ".tsv" in path.suffixes
-        rows = csv.DictReader(lines, delimiter="\t" if tab else ",")
-        if not rows.fieldnames or "title" not in (n.strip().lower() for n in rows.fieldnames if n):
-            raise UserError(f"{path}: no column 'title' in the header line ({rows.fieldnames})")
-        rows.fieldnames = [(name or "").strip().lower() for name in rows.fieldnames]
+        text = io.TextIOWrapper(stream, "utf-8-sig", errors="replace", newline="")
+        lines = iter(lambda: text.readline(MAX_LINE), "")
+        rows = csv.DictReader(lines, delimiter="\t" if ".tsv" in path.suffixes else ",")
+        names = [(name or "").strip().lower() for name in rows.fieldnames or ()]
+        if fields[0] not in names:
+            raise UserError(f"{path}: no column {fields[0]!r} in the header line ({', '.join(names[:20])})")
+        rows.fieldnames = names
         while True:
+            start = rows.line_num + 1
             try:
                 record: Any = next(rows)
             except StopIteration:
@@ -286,36 +345,35 @@ def _csv(path: Path, seen: Callable[[int], object]) -> Iterator[Record]:
             else:
                 if None in record:
                     record = Rejected("more fields than the header line")
-            if rows.line_num % 100 == 0:
+            if start % 100 == 0:
                 seen(tell())
-            yield f"line {rows.line_num}", record
+            yield f"line {start}", record
 
 
-def _bibtex(path: Path, seen: Callable[[int], object]) -> Iterator[Record]:
+def _bibtex(path: Path, fields: tuple[str, ...], seen: Seen) -> Iterator[Record]:
     from data.bibliography import bibtex_records  # heavy, and only this format needs it
 
+    yield from bibtex_records(path.read_text("utf-8-sig", errors="replace"))
     seen(path.stat().st_size)
-    return bibtex_records(path.read_text("utf-8", errors="replace"))
 
 
-def _hugging_face(name: str, seen: Callable[[int], object]) -> Iterator[Record]:
+def _hugging_face(source: str, seen: Seen) -> Iterator[Record]:
     import datasets  # heavy, and only this source needs it
 
-    name, _, split = name.partition(":")
+    name, _, split = source.removeprefix("hf:").partition(":")
     try:
-        rows: Iterable[Any] = datasets.load_dataset(name, split=split or "train", streaming=True)
-        for row, record in enumerate(rows, 1):
+        for row, record in enumerate(datasets.load_dataset(name, split=split or "train", streaming=True), 1):
             if row % 100 == 0:
                 seen(row)
             yield f"row {row}", record
     except Exception as error:  # the library raises whatever its readers and the network raise
-        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
         raise UserError(
-            f"hf:{name}: the data set cannot be loaded ({reason}); check the name, the split and the network"
+            f"{source}: the data set cannot be loaded ({_first_line(error)}); "
+            "check the name, the split and the network"
         ) from error
 
 
-_READERS = {
+_READERS: dict[str, _Reader] = {
     ".jsonl": _json_lines,
     ".json": _json_lines,
     ".parquet": _parquet,
@@ -327,18 +385,10 @@ _READERS = {
 
 def size(source: str) -> int:
     """The bytes a progress bar counts up to; 0 where the size is not known beforehand."""
-    path = STARTER if source == "starter" else Path(source)
-    if path.is_dir():
-        beir = path / "corpus.jsonl"
-        files = [beir] if beir.exists() else [f for f in path.iterdir() if _reader(f)]
-        return sum(f.stat().st_size for f in files)
-    return path.stat().st_size if path.is_file() else 0
+    return sum(f.stat().st_size for f in _files(STARTER if source == "starter" else Path(source)))
 
 
 def state(source: str) -> list[list[Any]] | None:
     """What tells whether a source changed: (name, bytes, time) of its files; None for a remote one."""
-    path = STARTER if source == "starter" else Path(source)
-    files = sorted(path.iterdir()) if path.is_dir() else [path]
-    if not all(f.exists() for f in files):
-        return None
-    return [[f.name, f.stat().st_size, f.stat().st_mtime_ns] for f in files if _reader(f)]
+    files = _files(STARTER if source == "starter" else Path(source))
+    return [[f.name, f.stat().st_size, f.stat().st_mtime_ns] for f in files] or None
