@@ -1,21 +1,20 @@
 """Citing contexts: a text with `[CITE]` where the citation belongs, and the papers it cites."""
 
-import json
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import pyarrow.parquet as pq
-
 from data.clean import Rejected, text
-from data.corpus import Reading
+from data.corpus import Reading, Record, records
 from data.errors import UserError
 
 CITE = "[CITE]"
 OTHER = "[OTHER]"
 MAX_QUERY = 20_000  # characters: a long section; what is longer is a whole draft or a mistake
+_COLUMNS = ("text", "cited_id", "citing_id")
+_BEIR_ID = "BEIR query id"  # no column of a contexts file
 _SENTENCE = re.compile(r"(?<=[.!?])\s+(?=[A-Z\[\"'(])")
 
 
@@ -64,93 +63,71 @@ def parse(source: str) -> list[Context]:
 
 
 def read_queries(source: str) -> tuple[list[Query], Reading]:
-    """The queries of a contexts file (Parquet or JSON lines), or of a BEIR folder.
+    """The queries of a contexts file (a table or JSON lines, see data.corpus), or of a BEIR folder.
 
     A contexts file has rows of `text`, `cited_id` and optionally `citing_id`; rows with the same
     (citing_id, text) are one query with several cited papers. A BEIR folder has queries.jsonl and
-    qrels.tsv or qrels/*.tsv (test before dev before train). Bad rows are rejected and counted.
+    qrels.tsv or qrels/*.tsv (test before dev before train). Bad rows are rejected and counted, rows
+    that repeat another are counted as duplicates.
 
     Raises UserError where nothing can be read.
     """
     path = Path(source)
-    reading = Reading()
     if not path.exists():
         raise UserError(f"{source}: no such file or folder")
-    rows = _beir(path) if path.is_dir() else _rows(path)
-    grouped: dict[tuple[str, str], dict[str, None]] = {}
-    names: dict[tuple[str, str], str] = {}
-    for place, row in rows:
+    reading = Reading()
+    grouped: dict[tuple[str, str, str], dict[str, None]] = {}
+    for place, row in _beir(path) if path.is_dir() else records(path, _COLUMNS):
         reading.read += 1
         try:
-            key, cited, name = _checked(row)
+            key, cited = _checked(row)
         except Rejected as error:
             reading.reject(place, str(error))
             continue
-        grouped.setdefault(key, {})[cited] = None
-        names.setdefault(key, name)
+        golds = grouped.setdefault(key, {})
+        reading.duplicates += cited in golds
+        golds[cited] = None
     if not grouped:
         first = f"; the first fault: {reading.rejects[0]}" if reading.rejects else ""
         raise UserError(f"{source}: no contexts with text and cited_id in it{first}")
-    reading.accepted = reading.read - reading.rejected
+    reading.accepted = reading.read - reading.rejected - reading.duplicates
     queries = [
-        Query(names[key] or f"q{number}", Context(key[1]), key[0], tuple(cited))
-        for number, (key, cited) in enumerate(grouped.items())
+        Query(query_id or f"q{number}", Context(body), citing_id, tuple(golds))
+        for number, ((query_id, citing_id, body), golds) in enumerate(grouped.items())
     ]
     return queries, reading
 
 
-def _checked(row: Any) -> tuple[tuple[str, str], str, str]:
+def _checked(row: Any) -> tuple[tuple[str, str, str], str]:
+    """A row as the key that makes a query, its id of BEIR, citing paper and text, and the cited id."""
+    if isinstance(row, Rejected):
+        raise row
     if not isinstance(row, dict):
         raise Rejected(f"not a record but {type(row).__name__}")
     body, cited = text(row.get("text")), text(row.get("cited_id"))
     if not body or not cited:
         raise Rejected("no text" if not body else "no cited_id")
-    return (text(row.get("citing_id")), body), cited, text(row.get("query_id"))
+    return (text(row.get(_BEIR_ID)), text(row.get("citing_id")), body), cited
 
 
-def _rows(path: Path) -> Iterator[tuple[str, Any]]:
-    if path.suffix == ".parquet":
-        try:
-            for number, row in enumerate(pq.read_table(path).to_pylist(), 1):
-                yield f"row {number}", row
-        except (OSError, ValueError) as error:
-            raise UserError(f"{path}: cannot be read as Parquet ({error})") from None
-    elif path.suffix in (".jsonl", ".json"):
-        with path.open(encoding="utf-8", errors="replace") as lines:
-            yield from _json_rows(lines)
-    else:
-        raise UserError(f"{path}: contexts are .parquet or .jsonl files, or a BEIR folder")
-
-
-def _json_rows(lines: Iterable[str]) -> Iterator[tuple[str, Any]]:
-    for number, line in enumerate(lines, 1):
-        if not line.strip():
-            continue
-        try:
-            row = json.loads(line)
-        except (ValueError, RecursionError):
-            row = None
-        yield f"line {number}", row
-
-
-def _beir(path: Path) -> Iterator[tuple[str, Any]]:
-    candidates = [
-        path / "qrels.tsv",
-        *(path / "qrels" / f"{n}.tsv" for n in ("test", "dev", "train")),
-    ]
-    qrels = next((c for c in candidates if c.exists()), None)
-    if qrels is None or not (path / "queries.jsonl").exists():
+def _beir(path: Path) -> Iterator[Record]:
+    queries = path / "queries.jsonl"
+    names = ("qrels.tsv", "qrels/test.tsv", "qrels/dev.tsv", "qrels/train.tsv")
+    qrels = next((path / name for name in names if (path / name).exists()), None)
+    if qrels is None or not queries.exists():
         raise UserError(f"{path}: no BEIR folder (queries.jsonl and qrels.tsv or qrels/test.tsv)")
-    texts = {}
-    for _, row in _rows(path / "queries.jsonl"):
-        if isinstance(row, dict):
-            texts[str(row.get("_id"))] = row.get("text")
-    for number, line in enumerate(qrels.read_text("utf-8", errors="replace").splitlines(), 1):
-        query_id, cited, score = [*line.split("\t"), "", "", ""][:3]
-        if number == 1 and not score.strip().lstrip("-").isdigit():
-            continue  # the header
-        if score.strip() != "0":
-            yield (
-                f"{qrels.name} line {number}",
-                {"query_id": query_id, "text": texts.get(query_id), "cited_id": cited},
-            )
+    texts = {
+        str(row.get("_id")): row.get("text") for _, row in records(queries, _COLUMNS) if isinstance(row, dict)
+    }
+    for number, line in enumerate(qrels.read_text("utf-8", errors="replace").split("\n"), 1):
+        query_id, cited, score = [*(part.strip() for part in line.split("\t")), "", "", ""][:3]
+        if (number == 1 and score == "score") or not line.strip():
+            continue
+        place = f"{qrels.name} line {number}"
+        try:
+            relevant = float(score) > 0
+        except ValueError:
+            yield place, Rejected(f"not a relevance score: {score[:40]!r}")
+            continue
+        if relevant:
+            yield place, {_BEIR_ID: query_id, "text": texts.get(query_id), "cited_id": cited}
