@@ -1,86 +1,191 @@
-"""BibTeX in and out, by bibtexparser."""
+"""BibTeX in and out, by bibtexparser and pylatexenc."""
 
+import logging
 import re
 import unicodedata
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 import bibtexparser
-from bibtexparser import middlewares as m
 from bibtexparser.library import Library
+from bibtexparser.middlewares.names import (
+    InvalidNameError,
+    parse_single_name_into_parts,
+    split_multiple_persons_names,
+)
 from bibtexparser.model import Entry, Field
+from pylatexenc.latex2text import LatexNodes2Text, MacroTextSpec, get_default_latex_context_db
+from pylatexenc.latexencode import RULE_DICT, UnicodeToLatexConversionRule, UnicodeToLatexEncoder
 
-from data.clean import Rejected
+from data.clean import Rejected, plain_doi
+from data.names import NAME_SUFFIX
 from data.paper import ARXIV_ID, Paper
+
+logging.getLogger("bibtexparser").setLevel(logging.CRITICAL)  # what it warns of is rejected by name
+logging.getLogger("pylatexenc").setLevel(logging.CRITICAL)
 
 _SMALL_WORDS = {
     *("a", "an", "the", "on", "of", "for", "in", "to", "and", "with", "from", "by", "at"),
     *("is", "are", "be", "do", "does", "how"),
 }
+_PLAIN_LETTERS = str.maketrans(
+    {"ø": "o", "ł": "l", "ß": "ss", "æ": "ae", "œ": "oe", "đ": "d", "ð": "d", "þ": "th", "ı": "i"}
+)
+_ARXIV_MENTION = re.compile(
+    rf"(?:\barxiv[:.]|arxiv\.org/(?:abs|pdf)/|^abs/)\s*({ARXIV_ID.pattern})(?![0-9])", re.IGNORECASE
+)
+_ACL_URL = re.compile(r"https?://(?:www\.)?aclanthology\.org/([A-Za-z0-9.-]+?)(?:\.pdf)?/?")
+_MEETING = re.compile(r"\b(?:proc|proceedings|conference|workshop|symposium)\b", re.IGNORECASE)
+_ARXIV_CATEGORY = re.compile(r"[a-z]+(?:-[a-z]+)?(?:\.[A-Za-z]+(?:-[a-z]+)?)?")
+_SIGN = r"\\[A-Za-z,;:!|]|[^$%#&~{}\\]"  # of mathematics that needs no escaping
+_GROUP = rf"\{{(?:{_SIGN}|\{{(?:{_SIGN})*\}})*\}}"
+_MATH = rf"(?<!\$)\$(?=[^\s$])(?:{_SIGN}|{_GROUP})+(?<=\S)\$(?![\d$])"
+_TOKEN = re.compile(rf"(?:{_MATH}|\S)+")
 
 
 def bibtex_records(source: str) -> Iterator[tuple[str, Any]]:
-    """The entries of a BibTeX file as (place, record) pairs, for data.clean.to_paper.
+    """The entries of a BibTeX file as (place, record) pairs in their order, for data.clean.to_paper.
 
-    An entry is known by its arXiv id, else its DOI, else `bib:` and its key.
+    An entry is known by its arXiv id, else its id in the ACL Anthology, else its DOI, else `bib:` and
+    its key. Comments are passed over; an entry that cannot be parsed, or whose key was there before,
+    is a Rejected.
     """
-    library = bibtexparser.parse_string(
-        source,
-        append_middleware=[
-            m.LatexDecodingMiddleware(),
-            m.SeparateCoAuthors(),
-            m.SplitNameParts(),
-            m.MergeNameParts(style="first"),
-        ],
-    )
-    for block in library.failed_blocks:
-        reason = str(block.error).splitlines()[0] if str(block.error) else "not BibTeX"
-        yield f"line {(block.start_line or 0) + 1}", Rejected(reason)
-    for entry in library.entries:
-        fields = {f.key.lower(): _braceless(f.value) for f in entry.fields}
-        yield (
-            f"line {(entry.start_line or 0) + 1}",
-            fields | {"paper_id": _bib_id(entry.key, fields)},
-        )
+    library = bibtexparser.parse_string(source)
+    decoder = _decoder()
+    failed = [(block, Rejected(_reason(block.error))) for block in library.failed_blocks]
+    entries = [(entry, _record(entry, decoder)) for entry in library.entries]
+    for block, record in sorted(failed + entries, key=lambda pair: pair[0].start_line or 0):
+        yield f"line {(block.start_line or 0) + 1}", record
 
 
-def _braceless(value: Any) -> Any:
-    return re.sub(r"[{}]", "", value) if isinstance(value, str) else value
+def _decoder() -> LatexNodes2Text:
+    macros = {"url": "%s", "textasciicircum": "^", "textbraceleft": "{", "textbraceright": "}"}
+    known = get_default_latex_context_db()
+    specs = [MacroTextSpec(name, simplify_repl=text) for name, text in macros.items()]
+    known.add_context_category("bibtex", prepend=True, macros=specs)
+    return LatexNodes2Text(latex_context=known, math_mode="verbatim")
 
 
-def _bib_id(key: str, fields: dict[str, Any]) -> str:
-    eprint = ARXIV_ID.fullmatch(str(fields.get("eprint", "")))
-    if eprint and str(fields.get("archiveprefix", fields.get("eprinttype", "arxiv"))).lower() == "arxiv":
+def _reason(error: Exception) -> str:
+    reason = str(getattr(error, "abort_reason", error)).strip() or "not BibTeX"
+    return reason.partition(". Note:")[0].splitlines()[0]
+
+
+def _record(entry: Entry, decoder: LatexNodes2Text) -> dict[str, Any] | Rejected:
+    fields = {field.key.lower(): str(field.value) for field in entry.fields}
+    names = split_multiple_persons_names(fields.pop("author", ""))
+    try:
+        record: dict[str, Any] = {key: _decoded(value, decoder) for key, value in fields.items()}
+        record["author"] = [_decoded(_given_first(name), decoder) for name in names if name != "others"]
+    except Exception as error:  # the decoder raises whatever it stumbles over
+        return Rejected(f"LaTeX that cannot be decoded ({type(error).__name__})")
+    return record | {"paper_id": _identifier(entry.key, record)}
+
+
+def _given_first(name: str) -> str:
+    try:
+        return str(parse_single_name_into_parts(name).merge_first_name_first)
+    except InvalidNameError:
+        return name.replace(",", " ")
+
+
+def _decoded(value: str, decoder: LatexNodes2Text) -> str:
+    if not re.search(r"[\\{}~$%`'-]", value):
+        return value
+    # A line break in the source is a space, and `%` starts no comment in a .bib file.
+    line = re.sub(r"(?<!\\)%", r"\\%", " ".join(value.split()))
+    return str(decoder.latex_to_text(line))
+
+
+def _identifier(key: str, fields: Mapping[str, Any]) -> str:
+    archive = str(fields.get("archiveprefix", fields.get("eprinttype", "arxiv"))).lower()
+    eprint = ARXIV_ID.fullmatch(re.sub(r"^arxiv:", "", str(fields.get("eprint", "")), flags=re.IGNORECASE))
+    if eprint and archive == "arxiv":
         return f"arxiv:{eprint['id']}"
-    doi = str(fields.get("doi", "")).removeprefix("https://doi.org/")
-    return f"doi:{doi}" if doi else f"bib:{key}"
+    for name in ("journal", "volume", "url", "doi", "howpublished"):
+        mention = _ARXIV_MENTION.search(str(fields.get(name, "")))
+        if mention:
+            return f"arxiv:{mention['id']}"
+    acl = _ACL_URL.fullmatch(str(fields.get("url", "")))
+    if acl:
+        return f"acl:{acl[1]}"
+    doi = plain_doi(str(fields.get("doi", "")))
+    return f"doi:{doi}" if doi else f"bib:{key}" if key else ""
 
 
 def citation_key(paper: Paper) -> str:
-    """A stable key from the first author's family name, the year and the title's first word."""
-    family = paper.authors[0].split()[-1] if paper.authors else "anonymous"
-    words = re.findall(r"\w+", _ascii(paper.title).lower())
+    """A stable key from the first author's family name, the year and the title's first word.
+
+    It has only a-z and 0-9. Two papers may have the same one.
+    """
+    words = re.findall(r"\w+", _ascii(paper.title))
     word = next((w for w in words if w not in _SMALL_WORDS), "")
-    return re.sub(r"[^a-z0-9]", "", f"{_ascii(family).lower()}{paper.year or ''}{word}") or "paper"
-
-
-def bibtex(paper: Paper) -> str:
-    """The paper as one BibTeX entry, from the fields of its record alone."""
-    scheme, _, name = paper.paper_id.partition(":")
-    kind = "inproceedings" if scheme == "acl" else "article" if paper.venue else "misc"
-    fields = {"title": paper.title, "author": " and ".join(paper.authors)}
-    fields["year"] = str(paper.year or "")
-    if paper.venue:
-        fields["booktitle" if kind == "inproceedings" else "journal"] = paper.venue
-    fields["doi"] = name if scheme == "doi" else paper.doi
-    if scheme == "arxiv":
-        fields |= {"eprint": name, "archiveprefix": "arXiv"}
-        fields["primaryclass"] = paper.categories[0] if paper.categories else ""
-    fields["url"] = paper.url or ""
-    entry = Entry(kind, citation_key(paper), [Field(k, v) for k, v in fields.items() if v])
-    writing = [m.LatexEncodingMiddleware(), m.AddEnclosingMiddleware(False, True, "{")]
-    return str(bibtexparser.write_string(Library([entry]), append_middleware=writing)).strip() + "\n"
+    family = _family(paper.authors[0]) if paper.authors else "anonymous"
+    return re.sub(r"[^a-z0-9]", "", f"{_ascii(family)}{paper.year or ''}{word}") or "paper"
 
 
 def _ascii(text: str) -> str:
-    return unicodedata.normalize("NFKD", text).encode("ascii", "ignore").decode()
+    spelt = unicodedata.normalize("NFKD", text).lower().translate(_PLAIN_LETTERS)
+    return spelt.encode("ascii", "ignore").decode()
+
+
+def _family(name: str) -> str:
+    return next((w for w in reversed(name.split()) if not NAME_SUFFIX.fullmatch(w)), name)
+
+
+def bibtex(paper: Paper) -> str:
+    """The paper as one BibTeX entry, from the fields of its record alone, in LaTeX's encoding."""
+    scheme, _, name = paper.paper_id.partition(":")
+    meeting = bool(paper.venue) and (scheme == "acl" or bool(_MEETING.search(paper.venue)))
+    fields = {
+        "title": _TOKEN.sub(lambda match: _protected(match[0]), paper.title),
+        "author": " and ".join(_author(author) for author in paper.authors),
+        "year": str(paper.year or ""),
+        "booktitle" if meeting else "journal": _encode(paper.venue),
+        "doi": paper.valid_doi,
+    }
+    if scheme == "arxiv" and ARXIV_ID.fullmatch(name):
+        fields |= {"eprint": name, "archiveprefix": "arXiv"}
+        if paper.categories and _ARXIV_CATEGORY.fullmatch(paper.categories[0]):
+            fields["primaryclass"] = paper.categories[0]
+    fields["url"] = paper.url or ""
+    kind = "inproceedings" if meeting else "article" if paper.venue else "misc"
+    entry = Entry(kind, citation_key(paper), [Field(k, v) for k, v in fields.items() if v])
+    return str(bibtexparser.write_string(Library([entry]))).strip() + "\n"
+
+
+# BibTeX counts braces even after a backslash, and its quotes are plain inside of braces.
+_RULES = {ord("{"): r"{\textbraceleft}", ord("}"): r"{\textbraceright}", ord('"'): '"'}
+_ENCODER = UnicodeToLatexEncoder(
+    conversion_rules=[UnicodeToLatexConversionRule(RULE_DICT, _RULES), "defaults"],
+    replacement_latex_protection="braces-almost-all",
+    unknown_char_policy="keep",
+    unknown_char_warning=False,
+)
+
+
+def _encode(text: str) -> str:
+    """Text with mathematics as LaTeX; the mathematics ($…$ with its braces in pairs) stays as it is."""
+    parts = re.split(f"({_MATH})", text)
+    parts[::2] = [str(_ENCODER.unicode_to_latex(part)) for part in parts[::2]]
+    return "".join(parts)
+
+
+def _protected(word: str) -> str:
+    """A word of a title, braced if it has capitals that BibTeX's styles would lower: BERT, iPod, U-Net."""
+    parts = re.split(r"[-–/]", re.sub(_MATH, "", word))
+    letters = [re.sub(r"\W", "", part) for part in parts]
+    inner = any(c.isupper() for part in letters for c in part[1:])
+    single = len(letters) > 1 and any(len(part) == 1 and part.isupper() for part in letters)
+    return f"{{{_encode(word)}}}" if inner or single else _encode(word)
+
+
+def _author(name: str) -> str:
+    """A name that BibTeX reads as one person, with `Jr.` where it wants it."""
+    encoded = _encode(name)
+    if "," in name or re.search(r"\b(?:and|others)\b", name, re.IGNORECASE):
+        return f"{{{encoded}}}"
+    words = encoded.split()
+    if len(words) > 2 and NAME_SUFFIX.fullmatch(words[-1]):
+        return f"{words[-2]}, {words[-1]}, {' '.join(words[:-2])}"
+    return encoded
