@@ -1,0 +1,76 @@
+"""The rooms: what may import what, and what a light command must not load."""
+
+import ast
+import json
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parent.parent
+ROOMS = ("data", "model", "indexer", "app")  # each may import itself and those before it
+HEAVY = ("torch", "faiss", "streamlit", "datasets", "pyarrow", "transformers", "sentence_transformers")
+
+
+def sources() -> list[Path]:
+    found = [*ROOT.glob("*.py"), *ROOT.glob("pages/*.py")]
+    for room in ROOMS[:-1]:
+        found += (ROOT / room).rglob("*.py")
+    return sorted(found)
+
+
+def room_of(path: Path) -> str:
+    first = path.relative_to(ROOT).parts[0]
+    return first if first in ROOMS else "app"
+
+
+def imported(path: Path) -> Iterator[tuple[int, str]]:
+    """Line and module of every import of a file, those inside of functions included."""
+    for node in ast.walk(ast.parse(path.read_text("utf-8"))):
+        if isinstance(node, ast.Import):
+            yield from ((node.lineno, alias.name) for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            own = ".".join(path.relative_to(ROOT).parts[: -node.level]) if node.level else ""
+            yield node.lineno, ".".join(part for part in (own, node.module or "") if part)
+
+
+def test_the_rooms_are_there() -> None:
+    assert {room_of(path) for path in sources()} == set(ROOMS)
+
+
+@pytest.mark.parametrize("path", sources(), ids=lambda path: str(path.relative_to(ROOT)))
+def test_imports_run_one_way(path: Path) -> None:
+    allowed = ROOMS[: ROOMS.index(room_of(path)) + 1]
+    wrong = [
+        f"{path.relative_to(ROOT)}:{line} imports {module}"
+        for line, module in imported(path)
+        if module.split(".")[0] in (*ROOMS, "tests") and module.split(".")[0] not in allowed
+    ]
+    assert not wrong
+
+
+def test_nothing_is_called_utils() -> None:
+    names = {part.lower() for path in sources() for part in path.relative_to(ROOT).with_suffix("").parts}
+    assert not names & {"utils", "util", "helpers", "misc", "common"}
+
+
+@pytest.mark.parametrize("module", ["indexer.cli", "indexer.settings", "data.paper", "data.errors"])
+def test_a_light_module_loads_nothing_heavy(module: str) -> None:
+    code = f"import sys, json, {module}; print(json.dumps(sorted(sys.modules)))"
+    shown = subprocess.run([sys.executable, "-c", code], cwd=ROOT, check=True, capture_output=True).stdout
+    loaded = set(json.loads(shown))
+    assert module in loaded
+    banned = set(HEAVY) - ({"pyarrow"} if module == "data.paper" else set())  # it holds the Arrow schema
+    assert not loaded & banned
+
+
+def test_only_the_page_knows_streamlit_and_only_the_vectors_know_faiss() -> None:
+    users = {
+        name: {str(path.relative_to(ROOT)) for path in sources() for _, module in imported(path)
+               if module.split(".")[0] == name}
+        for name in ("streamlit", "faiss")
+    }  # fmt: skip
+    assert all(room_of(ROOT / path) == "app" for path in users["streamlit"])
+    assert all(room_of(ROOT / path) == "indexer" for path in users["faiss"])
