@@ -5,11 +5,13 @@ batches of BATCH rows. Every batch but the last is full, which makes a row's pla
 """
 
 from collections.abc import Iterator, Sequence
+from functools import cached_property
 from itertools import groupby, islice
 from pathlib import Path
 from types import TracebackType
 
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from data.paper import SCHEMA, Paper, from_rows, to_batch
 
@@ -97,7 +99,16 @@ class PaperTable(Sequence[Paper]):
 
     def ids(self) -> list[str]:
         """The paper_id of every row."""
+        ids: list[str] = self._ids.to_pylist()
+        return ids
+
+    def find(self, paper_id: str) -> int | None:
+        """The row of an id, or None. It scans a column of all ids, kept from the first call on."""
+        row = pc.index(self._ids, value=paper_id).as_py()
+        return None if row < 0 else int(row)
+
+    @cached_property
+    def _ids(self) -> pa.ChunkedArray:
         column = SCHEMA.get_field_index("paper_id")
         options = pa.ipc.IpcReadOptions(included_fields=[column])
-        ids: list[str] = pa.ipc.open_file(self._file, options=options).read_all()["paper_id"].to_pylist()
-        return ids
+        return pa.ipc.open_file(self._file, options=options).read_all()["paper_id"]

@@ -24,6 +24,10 @@ CANDIDATES = 300
 LEXICAL_WEIGHT = 0.1
 
 
+class UnknownPaper(UserError):
+    """An id that the index does not hold."""
+
+
 @dataclass(frozen=True, slots=True)
 class Hit:
     """A paper found for a context, and why it stands where it does.
@@ -79,6 +83,10 @@ class Snapshot:
             self._words = self._words or LexicalIndex(self.path / "words")
             return self._words
 
+    def load(self) -> None:
+        """Load every part now: a loaded generation keeps answering when newer ones have replaced it."""
+        _ = self.vectors, self.words
+
     @contextmanager
     def _present(self) -> Iterator[None]:
         try:
@@ -94,23 +102,32 @@ class Searcher:
 
     The encoder is the one that the index was built with, loaded at the first dense search; another
     one may be given, and is refused if its fingerprint differs. Safe to share between threads.
-    Raises UserError where there is no usable index.
+    Every search takes up a newer generation first, unless `follow` is off: then its owner calls
+    `reload`. Raises UserError where there is no usable index.
     """
 
-    def __init__(self, settings: Settings, encoder: Encoder | None = None) -> None:
+    def __init__(self, settings: Settings, encoder: Encoder | None = None, follow: bool = True) -> None:
         self.settings = settings
         self._store = Store(settings.index)
+        self._follow = follow
         self._lock = threading.Lock()
+        self._reloading = threading.Lock()
         self._given = encoder is not None
         self._encoder = encoder
         self.snapshot = Snapshot(self._store.open(), settings.device)
 
     def reload(self) -> None:
-        """Take up a newer generation, if one was published; a search under way keeps its own."""
+        """Take up a newer generation, if one was published; a search under way keeps its own.
+
+        Where `follow` is off it is loaded whole before the first search sees it.
+        """
         if self._store.current() != self.snapshot.path:
-            with self._lock:
+            with self._reloading:
                 if self._store.current() != self.snapshot.path:
-                    self.snapshot = Snapshot(self._store.open(), self.settings.device)
+                    newer = Snapshot(self._store.open(), self.settings.device)
+                    if not self._follow:
+                        newer.load()
+                    self.snapshot = newer
 
     def search(
         self, contexts: Sequence[Context], k: int | None = None, ranking: str | None = None
@@ -124,10 +141,38 @@ class Searcher:
             k=self.settings.k if k is None else k,
             ranking=self.settings.ranking if ranking is None else ranking,
         )
-        self.reload()
-        snapshot = self.snapshot
+        snapshot = self._newest()
         ranked = self.rank(contexts, asked.k, asked.ranking, snapshot)
         return [_hits(ranked, query, snapshot) for query in range(len(contexts))]
+
+    def paper(self, paper_id: str) -> Paper:
+        """The record of an id. Raises UnknownPaper."""
+        snapshot = self._newest()
+        return snapshot.papers[self._row(paper_id, snapshot)]
+
+    def similar(self, paper_id: str, k: int | None = None) -> list[Hit]:
+        """The best k papers by the cosine with this paper's own vector, itself left out.
+
+        Raises UnknownPaper, and UserError for a k that Settings would refuse.
+        """
+        k = replace(self.settings, k=self.settings.k if k is None else k).k
+        snapshot = self._newest()
+        row = self._row(paper_id, snapshot)
+        scores, rows = snapshot.vectors.search(snapshot.vectors.stored([row]), k + 1)
+        others = np.flatnonzero(rows[0] != row)[:k]
+        scores, rows = scores[:, others], rows[:, others]
+        return _hits(Ranked(rows, scores, dense=scores), 0, snapshot)
+
+    def _newest(self) -> Snapshot:
+        if self._follow:
+            self.reload()
+        return self.snapshot
+
+    def _row(self, paper_id: str, snapshot: Snapshot) -> int:
+        row = snapshot.papers.find(paper_id)
+        if row is None:
+            raise UnknownPaper(f"no paper with the id {paper_id!r} in {self.settings.index}")
+        return row
 
     def rank(
         self, contexts: Sequence[Context], k: int, ranking: str, snapshot: Snapshot | None = None

@@ -90,6 +90,10 @@ class VectorIndex:
         scores, rows = self._index.search(np.ascontiguousarray(queries, np.float32), k)
         return scores, rows
 
+    def stored(self, rows: Sequence[int]) -> Vectors:
+        """The vectors of these rows as the index holds them, shape (len(rows), dimension)."""
+        return self._halves[np.asarray(rows, np.int64)].astype(np.float32)
+
     def score(self, query: Vectors, rows: Sequence[int]) -> Vectors:
         """The inner products of one query, shape (dimension,), with these rows, shape (len(rows),)."""
         return np.asarray(self._halves[np.asarray(rows, np.int64)].astype(np.float32) @ query)

@@ -16,7 +16,7 @@ from data.contexts import Context
 from data.errors import UserError
 from data.paper import Paper
 from indexer.build import build
-from indexer.search import LEXICAL_WEIGHT, Hit, Searcher
+from indexer.search import LEXICAL_WEIGHT, Hit, Searcher, UnknownPaper
 from indexer.settings import RANKINGS, Settings
 from indexer.store import Store
 from model.encoder import Encoder
@@ -323,3 +323,48 @@ def test_papers_come_back_as_they_went_in(searcher: Searcher, papers: list[dict[
         record["year"],
         tuple(record["categories"]),
     )
+
+
+def test_a_paper_is_found_by_its_id_and_an_unknown_one_is_named(
+    small: Searcher, papers: list[dict[str, Any]]
+) -> None:
+    for record in papers[::10]:
+        assert small.paper(record["id"]).title == record["title"]
+    with pytest.raises(UnknownPaper, match="no paper with the id 'nobody'"):
+        small.paper("nobody")
+    with pytest.raises(UnknownPaper):
+        small.similar("nobody")
+
+
+def test_similar_papers_are_the_nearest_by_brute_force_without_the_paper_itself(small: Searcher) -> None:
+    table = list(small.snapshot.papers)
+    stored = small.snapshot.vectors.stored(range(len(table)))
+    assert stored.shape == (len(table), small.snapshot.manifest.dimension)
+    for row in (0, 7, len(table) - 1):
+        cosines = stored @ stored[row]
+        order = [int(other) for other in np.argsort(-cosines, kind="stable") if other != row]
+        hits = small.similar(table[row].paper_id, 5)
+        assert [hit.rank for hit in hits] == [1, 2, 3, 4, 5]
+        np.testing.assert_allclose([hit.score for hit in hits], cosines[order[:5]], atol=1e-5)
+        assert table[row].paper_id not in {hit.paper.paper_id for hit in hits}
+    assert len(small.similar(table[0].paper_id, 1000)) == len(table) - 1
+    with pytest.raises(UserError, match="k is 0"):
+        small.similar(table[0].paper_id, 0)
+
+
+def test_a_searcher_that_does_not_follow_takes_up_a_new_generation_when_told(
+    small_index: Path, small_corpus: Path, tiny: Encoder, tmp_path: Path
+) -> None:
+    root = tmp_path / "papers"
+    shutil.copytree(small_index, root)
+    searcher = Searcher(Settings(root, "cpu"), tiny, follow=False)
+    searcher.snapshot.load()
+    first = searcher.snapshot.path
+    for _ in range(3):  # more builds than generations are kept: the first one's folder is gone
+        build(str(small_corpus), root, tiny)
+    assert not first.exists()
+    assert searcher.search(CONTEXTS[:1], 3)[0]
+    assert searcher.snapshot.path == first
+    searcher.reload()
+    assert searcher.snapshot.path == Store(root).current()
+    assert searcher.search(CONTEXTS[:1], 3)[0]
