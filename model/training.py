@@ -113,30 +113,50 @@ def gather(inputs: Inputs, recipe: Recipe, progress: Progress) -> Material:
     progress("corpus", len(documents), 0, " papers")
     sources = read_sources(inputs.data, documents, labels_count=recipe.labels_count)
     asked = read_sources([inputs.dev], documents) if inputs.dev else []
-    marks = recipe.marks or DEFAULT_MARKS
-    for number, source in enumerate(sources):
-        if recipe.noise:
-            noisy = with_noise(source.pairs, documents, recipe.noise, recipe.seed + number)
-            kept = [pair for pair in noisy if pair.label or not recipe.labels_count]
-            source.counts["made wrong"] = sum(not pair.label for pair in noisy)
-            source.pairs, source.counts["pairs"] = kept, len(kept)
+    cited = {pair.row for source in sources for pair in source.pairs if pair.label}
+    if recipe.noise:
+        _make_wrong(sources, documents, recipe)
     keys = documents.keys()
     train = _examples(sources, documents, keys, recipe)
     weights, length = [s.weight for s in sources], len(train)
-    trained = {int(keys[row]) for answers in train.answers for row in answers}
     if recipe.synthetic:
         train, weights, length = _with_synthetic(train, sources, documents, keys, recipe)
     dev, rows, drafted = None, np.zeros(0, np.int64), None
     if asked:
-        questions = examples(asked, documents, keys, marks, grouped=True)
-        passages = [passage_text(paper) for paper in documents.papers]
-        limit = inputs.eval_papers
-        if limit is None:
-            limit = 0 if recipe.frozen_documents else 10_000
-        dev, rows = dev_set(questions, passages, keys, trained, limit, recipe.seed)
-        if recipe.draft:
-            drafted = examples(asked, documents, keys, marks, grouped=True, draft=1.0).queries
+        seen = {int(keys[row]) for row in cited}
+        dev, rows, drafted = _dev(asked, documents, keys, seen, inputs, recipe)
     return Material(documents, keys, sources, weights, length, train, dev, rows, drafted)
+
+
+def _make_wrong(sources: list[Source], documents: Documents, recipe: Recipe) -> None:
+    for number, source in enumerate(sources):
+        noisy = with_noise(source.pairs, documents, recipe.noise, recipe.seed + number)
+        source.pairs = [pair for pair in noisy if pair.label or not recipe.labels_count]
+        source.counts["made wrong"] = sum(not pair.label for pair in noisy)
+        source.counts["pairs"] = len(source.pairs)
+        if not source.pairs:
+            raise UserError(f"{source.name}: --noise {recipe.noise} leaves no right pair; lower it")
+
+
+def _dev(
+    asked: list[Source],
+    documents: Documents,
+    keys: Rows,
+    seen: set[int],
+    inputs: Inputs,
+    recipe: Recipe,
+) -> tuple[DevSet, Rows, list[str] | None]:
+    """The dev set, the documents that are its candidates, and its queries with the draft, if wanted."""
+    marks = recipe.marks or DEFAULT_MARKS
+    limit = inputs.eval_papers
+    if limit is None:
+        limit = 0 if recipe.frozen_documents else 10_000
+    questions = examples(asked, documents, keys, marks, grouped=True)
+    passages = [passage_text(paper) for paper in documents.papers]
+    dev, rows = dev_set(questions, passages, keys, seen, limit, recipe.seed)
+    if not recipe.draft:
+        return dev, rows, None
+    return dev, rows, examples(asked, documents, keys, marks, grouped=True, draft=1.0).queries
 
 
 def _examples(sources: Sequence[Source], documents: Documents, keys: Rows, recipe: Recipe) -> Examples:
@@ -261,9 +281,7 @@ def train(inputs: Inputs, recipe: Recipe, progress: Progress) -> Result:
         vectors = document_vectors(encoder, material.documents.papers, folder, progress)
     rows = _label_rows(recipe, material, encoder, vectors)
     trainer = _trainer(inputs, recipe, material, encoder, vectors, rows)
-    before = {} if checkpoint or not material.dev else _measured(trainer.evaluate())
-    if before:
-        trainer.state.log_history.clear()
+    before = _before(inputs, trainer)
     trainer.train(resume_from_checkpoint=checkpoint)
     return _finished(inputs, recipe, material, trainer, before, began)
 
@@ -307,6 +325,16 @@ def _record(inputs: Inputs, recipe: Recipe, material: Material, encoder: Encoder
         path.write_text(json.dumps(record, indent=1) + "\n", encoding="utf-8")
     except OSError as error:
         raise UserError(f"{inputs.out} cannot be written ({error.strerror or error})") from error
+
+
+def _before(inputs: Inputs, trainer: _Trainer) -> dict[str, float]:
+    """The measures before the first step, kept for a training that is resumed."""
+    path = inputs.out / "before.json"
+    if inputs.resume and path.exists():
+        return cast(dict[str, float], json.loads(path.read_bytes()))
+    before = _measured(trainer.evaluate()) if trainer.evaluator else {}
+    path.write_text(json.dumps(before) + "\n", encoding="utf-8")
+    return before
 
 
 def _label_rows(
@@ -404,7 +432,10 @@ def _trainer(
         data_collator=SentenceTransformerDataCollator(
             preprocess_fn=model.preprocess,
             router_mapping=columns,
-            max_length={QUERY: recipe.query_tokens, DOCUMENT: recipe.passage_tokens},
+            max_length={
+                task: min(tokens, model.max_seq_length or tokens)
+                for task, tokens in ((QUERY, recipe.query_tokens), (DOCUMENT, recipe.passage_tokens))
+            },
         ),
         callbacks=[_Watch(inputs.out, recipe.batch, evaluates)],
     )
@@ -493,4 +524,5 @@ def _finished(
     curves.save(history, inputs.out)
     card.write(result)
     shutil.rmtree(inputs.out / CHECKPOINTS)
+    (inputs.out / "before.json").unlink(missing_ok=True)
     return result
