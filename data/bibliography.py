@@ -2,7 +2,6 @@
 
 import logging
 import re
-import unicodedata
 from collections.abc import Iterator, Mapping
 from typing import Any
 
@@ -18,19 +17,13 @@ from pylatexenc.latex2text import LatexNodes2Text, MacroTextSpec, get_default_la
 from pylatexenc.latexencode import RULE_DICT, UnicodeToLatexConversionRule, UnicodeToLatexEncoder
 
 from data.clean import Rejected, plain_doi
+from data.keys import citation_key
 from data.names import NAME_SUFFIX
 from data.paper import ARXIV_ID, Paper
 
 logging.getLogger("bibtexparser").setLevel(logging.CRITICAL)  # what it warns of is rejected by name
 logging.getLogger("pylatexenc").setLevel(logging.CRITICAL)
 
-_SMALL_WORDS = {
-    *("a", "an", "the", "on", "of", "for", "in", "to", "and", "with", "from", "by", "at"),
-    *("is", "are", "be", "do", "does", "how"),
-}
-_PLAIN_LETTERS = str.maketrans(
-    {"ø": "o", "ł": "l", "ß": "ss", "æ": "ae", "œ": "oe", "đ": "d", "ð": "d", "þ": "th", "ı": "i"}
-)
 _ARXIV_MENTION = re.compile(
     rf"(?:\barxiv[:.]|arxiv\.org/(?:abs|pdf)/|^abs/)\s*({ARXIV_ID.pattern})(?![0-9])", re.IGNORECASE
 )
@@ -47,8 +40,8 @@ def bibtex_records(source: str) -> Iterator[tuple[str, Any]]:
     """The entries of a BibTeX file as (place, record) pairs in their order, for data.clean.to_paper.
 
     An entry is known by its arXiv id, else its id in the ACL Anthology, else its DOI, else `bib:` and
-    its key. Comments are passed over; an entry that cannot be parsed, or whose key was there before,
-    is a Rejected.
+    its key, which the field `ID` has. Comments are passed over; an entry that cannot be parsed, or
+    whose key was there before, is a Rejected.
     """
     library = bibtexparser.parse_string(source)
     decoder = _decoder()
@@ -79,7 +72,7 @@ def _record(entry: Entry, decoder: LatexNodes2Text) -> dict[str, Any] | Rejected
         record["author"] = [_decoded(_given_first(name), decoder) for name in names if name != "others"]
     except Exception as error:  # the decoder raises whatever it stumbles over
         return Rejected(f"LaTeX that cannot be decoded ({type(error).__name__})")
-    return record | {"paper_id": _identifier(entry.key, record)}
+    return record | {"paper_id": _identifier(entry.key, record), "ID": entry.key}
 
 
 def _given_first(name: str) -> str:
@@ -113,30 +106,19 @@ def _identifier(key: str, fields: Mapping[str, Any]) -> str:
     return f"doi:{doi}" if doi else f"bib:{key}" if key else ""
 
 
-def citation_key(paper: Paper) -> str:
-    """A stable key from the first author's family name, the year and the title's first word.
+def at_meeting(paper: Paper) -> bool:
+    """Whether the paper's venue is a conference or workshop, and else a journal."""
+    acl = paper.paper_id.startswith("acl:")
+    return bool(paper.venue) and (acl or bool(_MEETING.search(paper.venue)))
 
-    It has only a-z and 0-9. Two papers may have the same one.
+
+def bibtex(paper: Paper, key: str | None = None) -> str:
+    """The paper as one BibTeX entry, from the fields of its record alone, in LaTeX's encoding.
+
+    Its key is data.keys.citation_key's unless one is given.
     """
-    words = re.findall(r"\w+", _ascii(paper.title))
-    word = next((w for w in words if w not in _SMALL_WORDS), "")
-    family = _family(paper.authors[0]) if paper.authors else "anonymous"
-    return re.sub(r"[^a-z0-9]", "", f"{_ascii(family)}{paper.year or ''}{word}") or "paper"
-
-
-def _ascii(text: str) -> str:
-    spelt = unicodedata.normalize("NFKD", text).lower().translate(_PLAIN_LETTERS)
-    return spelt.encode("ascii", "ignore").decode()
-
-
-def _family(name: str) -> str:
-    return next((w for w in reversed(name.split()) if not NAME_SUFFIX.fullmatch(w)), name)
-
-
-def bibtex(paper: Paper) -> str:
-    """The paper as one BibTeX entry, from the fields of its record alone, in LaTeX's encoding."""
     scheme, _, name = paper.paper_id.partition(":")
-    meeting = bool(paper.venue) and (scheme == "acl" or bool(_MEETING.search(paper.venue)))
+    meeting = at_meeting(paper)
     fields = {
         "title": _TOKEN.sub(lambda match: _protected(match[0]), paper.title),
         "author": " and ".join(_author(author) for author in paper.authors),
@@ -150,7 +132,7 @@ def bibtex(paper: Paper) -> str:
             fields["primaryclass"] = paper.categories[0]
     fields["url"] = paper.url or ""
     kind = "inproceedings" if meeting else "article" if paper.venue else "misc"
-    entry = Entry(kind, citation_key(paper), [Field(k, v) for k, v in fields.items() if v])
+    entry = Entry(kind, key or citation_key(paper), [Field(k, v) for k, v in fields.items() if v])
     return str(bibtexparser.write_string(Library([entry]))).strip() + "\n"
 
 

@@ -12,8 +12,9 @@ from hypothesis import strategies as st
 from pylatexenc.latex2text import LatexNodes2Text
 from test_clean import paper_or_reason
 
-from data.bibliography import bibtex, bibtex_records, citation_key
+from data.bibliography import bibtex, bibtex_records
 from data.clean import Rejected, to_paper
+from data.keys import citation_key
 from data.paper import Paper
 
 LIBRARY = r"""
