@@ -27,7 +27,7 @@ MINILM_SHA256 = "53aa51172d142c89d9012cce15ae4d6cc0ca6895895114379cacb4fab128d9d
 HUB_TIMEOUT = 10.0  # seconds
 # What shapes a transformer's vectors and leaves its weights' shapes alone.
 _SHAPING = ("model_type", "num_attention_heads", "hidden_act", "layer_norm_eps", "rope_theta")
-_HUB_NAME = re.compile(r"[\w.-]+(/[\w.-]+)?")
+_HUB_NAME = re.compile(r"\w[\w.-]*(/\w[\w.-]*)?")
 
 
 class Encoder:
@@ -117,7 +117,7 @@ def _folder(name: str) -> str | None:
     """The folder of the model of this name, or None for a name on the hub."""
     if name == MINILM:
         return _embedded()
-    if Path(name).is_dir():
+    if name and Path(name).is_dir():
         _refuse_pickles(name, _files(Path(name)))
         return name
     if Path(name).exists() or not _HUB_NAME.fullmatch(name):
@@ -176,11 +176,11 @@ def _cached(name: str, device: str) -> "SentenceTransformer | None":
 
 def _fetched(name: str, device: str) -> "SentenceTransformer":
     """The model from the hub, asked once whether it is there: the libraries retry for minutes."""
-    from huggingface_hub import HfApi
+    from huggingface_hub import HfApi, hf_hub_download
     from huggingface_hub.errors import HfHubHTTPError
 
     try:
-        files = HfApi().model_info(name, timeout=HUB_TIMEOUT).siblings or []
+        files = [f.rfilename for f in HfApi().model_info(name, timeout=HUB_TIMEOUT).siblings or []]
     except HfHubHTTPError as error:
         raise UserError(
             f"--encoder {name}: the Hugging Face hub refuses it ({_first_line(error)})"
@@ -191,7 +191,9 @@ def _fetched(name: str, device: str) -> "SentenceTransformer":
             f"({_first_line(error)}); check the name and the network, or give a model folder"
         ) from error
     # Weights of the first part that are a pickle here may have a safetensors conversion on a branch.
-    _refuse_pickles(name, [file.rfilename for file in files if "/" in file.rfilename])
+    _refuse_pickles(name, [file for file in files if "/" in file])
+    if FORM_FILE in files:
+        hf_hub_download(name, FORM_FILE)
     return _opened(name, device, local=False)
 
 
@@ -230,13 +232,9 @@ def _marks(name: str) -> Marks:
         return DEFAULT_MARKS
     if Path(name).is_dir():
         return read_marks(Path(name))
-    from huggingface_hub import hf_hub_download, try_to_load_from_cache
-    from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError
+    from huggingface_hub import try_to_load_from_cache
 
     path = try_to_load_from_cache(name, FORM_FILE)
-    if path is None:  # never asked for
-        with contextlib.suppress(HfHubHTTPError, LocalEntryNotFoundError):  # it has none, or no network
-            path = hf_hub_download(name, FORM_FILE, etag_timeout=HUB_TIMEOUT)
     return read_marks(Path(path).parent) if isinstance(path, str) else DEFAULT_MARKS
 
 
