@@ -35,7 +35,8 @@ class _Commands(click.Group):
         try:
             return super().invoke(ctx)
         except UserError as error:
-            click.echo(f"indexer: {error}", err=True)
+            line = "".join(c if c.isprintable() else "?" for c in str(error))  # it may quote a bad file
+            click.echo(f"indexer: {line}", err=True)
             sys.exit(1)
         except (KeyboardInterrupt, click.Abort):
             kept = "; the same command goes on from here" if ctx.invoked_subcommand == "build" else ""
@@ -75,7 +76,13 @@ def main() -> None:
 @click.option("--category", "categories", multiple=True, help="Keep this category; may be repeated.")
 @click.option("--since", type=int, help="Keep papers of this year and later.")
 @click.option("--until", type=int, help="Keep papers of this year and earlier.")
-@click.option("--max-rejects", type=float, default=0.05, show_default=True, help="Share of bad records.")
+@click.option(
+    "--max-rejects",
+    type=click.FloatRange(0, 1),
+    default=0.05,
+    show_default=True,
+    help="Share of bad records.",
+)
 @click.option("--json", "as_json", is_flag=True, help="Print the result as JSON.")
 def build(
     source: str,

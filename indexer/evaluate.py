@@ -154,10 +154,11 @@ def _run(
     run = []
     snapshot = searcher.snapshot
     for start in range(0, len(queries), BATCH):
+        progress(ranking, start, len(queries), " queries")
         contexts = [query.context for query in queries[start : start + BATCH]]
         ranked: Ranked = searcher.rank(contexts, DEPTH, ranking, snapshot)
         run += [[ids[row] for row in found if row >= 0] for found in ranked.rows.tolist()]
-        progress(ranking, len(run), len(queries), " queries")
+    progress(ranking, len(run), len(queries), " queries")
     return run
 
 
@@ -236,7 +237,11 @@ def table(report: Report) -> Iterator[str]:
         f"encoder {report.encoder}"
     )
     if report.missing:
-        yield f"{report.missing:,} cited papers are not in the corpus and count as not found"
+        one = report.missing == 1
+        yield (
+            f"{report.missing:,} cited {'paper is' if one else 'papers are'} not in the corpus and "
+            f"{'counts' if one else 'count'} as not found"
+        )
     for title, names in (
         ("per query", [*(f"R@{k}" for k in CUTOFFS), "RR", "nDCG@10"]),
         ("per context", [*(f"hit@{k}" for k in CUTOFFS), "MRR"]),
