@@ -264,8 +264,10 @@ def small_index(small_corpus: Path, tiny: Encoder, tmp_path_factory: pytest.Temp
 
 
 @pytest.fixture
-def invoke() -> Callable[..., Result]:
+def invoke(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., Result]:
     """Run the command in this process: invoke("search", "text", env={…}, input="…")."""
+    (tmp_path / "here").mkdir()
+    monkeypatch.chdir(tmp_path / "here")  # where a command that forgot its --index would write
 
     def run(*arguments: object, **options: Any) -> Result:
         return CliRunner().invoke(main, [str(a) for a in arguments], **options)
