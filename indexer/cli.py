@@ -4,10 +4,8 @@ Exit codes: 0 done, 1 a fault the user can mend (one line), 2 wrong usage, 130 i
 modules are imported inside the commands, so that `--help` answers at once.
 """
 
-import json
 import sys
-from collections.abc import Callable, Iterator
-from dataclasses import replace
+from collections.abc import Iterator
 from io import TextIOWrapper
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -15,7 +13,8 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from data.errors import UserError
-from indexer.settings import DEVICES, RANKINGS, Settings, from_environment
+from indexer.options import index_options, print_json, settings_of
+from indexer.settings import RANKINGS
 
 if TYPE_CHECKING:
     from data.corpus import Reading
@@ -44,19 +43,6 @@ class _Commands(click.Group):
             sys.exit(130)
 
 
-def _index_options(command: Callable[..., Any]) -> Callable[..., Any]:
-    for option in (
-        click.option("--device", type=click.Choice(DEVICES), help="Where to compute [default: auto]."),
-        click.option("--index", type=click.Path(path_type=Path), help="The index's folder."),
-    ):
-        command = option(command)
-    return command
-
-
-def _settings(**flags: Any) -> Settings:
-    return replace(from_environment(), **{k: v for k, v in flags.items() if v is not None})
-
-
 @click.group(cls=_Commands, context_settings={"help_option_names": ["-h", "--help"]})
 @click.version_option(package_name="citemark", prog_name="indexer")
 def main() -> None:
@@ -71,7 +57,7 @@ def main() -> None:
 
 @main.command()
 @click.argument("source")
-@_index_options
+@index_options
 @click.option("--encoder", default="minilm", show_default=True, help="minilm, a folder or a hub name.")
 @click.option("--category", "categories", multiple=True, help="Keep this category; may be repeated.")
 @click.option("--since", type=int, help="Keep papers of this year and later.")
@@ -101,7 +87,7 @@ def build(
     snapshot as it is), a folder of them, a BEIR folder, `starter`, or a Hugging Face data set
     (hf:owner/name). A build that was killed goes on when the same command is run again.
     """
-    settings = _settings(index=index, device=device)
+    settings = settings_of(index=index, device=device)
     from data.corpus import Filter
     from indexer.build import build as build_index
     from indexer.build import check as check_build
@@ -117,7 +103,7 @@ def build(
     _list_rejects(reading)
     manifest = generation.manifest
     if as_json:
-        _print_json({"index": str(settings.index), **_facts(manifest)})
+        print_json({"index": str(settings.index), **_facts(manifest)})
         return
     fates = {n: getattr(reading, n) for n in ("accepted", "rejected", "filtered", "duplicates")}
     counts = ", ".join(f"{count:,} {name}" for name, count in fates.items() if count)
@@ -127,7 +113,7 @@ def build(
 
 @main.command()
 @click.argument("text")
-@_index_options
+@index_options
 @click.option("-k", type=click.IntRange(1, 1000), help="Papers to list [default: 10].")
 @click.option("--ranking", type=click.Choice(RANKINGS), help="[default: hybrid]")
 @click.option("--json", "as_json", is_flag=True, help="Print the result as JSON.")
@@ -140,7 +126,7 @@ def search(
     as_json: bool,
 ) -> None:
     """List the papers for each [CITE] of TEXT (`-` reads it from stdin); without a mark, for TEXT."""
-    settings = _settings(index=index, device=device, k=k, ranking=ranking)
+    settings = settings_of(index=index, device=device, k=k, ranking=ranking)
     from data.contexts import parse
 
     contexts = parse(_stdin() if text == "-" else text)
@@ -148,7 +134,7 @@ def search(
 
     answers = Searcher(settings).search(contexts)
     if as_json:
-        _print_json(
+        print_json(
             {
                 "contexts": [
                     {"text": context.text, "hits": [hit.as_dict() for hit in hits]}
@@ -168,7 +154,7 @@ def search(
 
 @main.command()
 @click.argument("contexts")
-@_index_options
+@index_options
 @click.option("--ranking", "rankings", multiple=True, type=click.Choice(RANKINGS), help="[default: all]")
 @click.option("--out", type=click.Path(path_type=Path), help="Folder for run, qrels and report.")
 @click.option("--json", "as_json", is_flag=True, help="Print the report as JSON.")
@@ -182,7 +168,7 @@ def evaluate(
 ) -> None:
     """Measure recall on CONTEXTS: a .parquet or .jsonl file of text, citing_id, cited_id, or a BEIR
     folder. `starter` is the starter corpus's own set."""
-    settings = _settings(index=index, device=device)
+    settings = settings_of(index=index, device=device)
     from data.contexts import read_queries
     from data.corpus import STARTER
 
@@ -206,35 +192,35 @@ def evaluate(
             bars,
         )
     if as_json:
-        _print_json(report.as_dict())
+        print_json(report.as_dict())
     else:
         click.echo("\n".join(table(report)))
         click.echo(f"run, qrels and report are in {out}")
 
 
 @main.command()
-@_index_options
+@index_options
 @click.option("--json", "as_json", is_flag=True, help="Print the facts as JSON.")
 def info(index: Path | None, device: str | None, as_json: bool) -> None:
     """Say what the index holds, what built it and how large it is."""
-    settings = _settings(index=index, device=device)
+    settings = settings_of(index=index, device=device)
     from indexer.store import Store
 
     generation = Store(settings.index).open()
     facts = {"index": str(settings.index), "generation": generation.path.name}
     facts |= _facts(generation.manifest)
     if as_json:
-        _print_json(facts)
+        print_json(facts)
         return
     for name, value in _described(facts):
         click.echo(f"{name:12} {value}")
 
 
 @main.command()
-@_index_options
+@index_options
 def check(index: Path | None, device: str | None) -> None:
     """Compare every byte of the index with its checksums."""
-    settings = _settings(index=index, device=device)
+    settings = settings_of(index=index, device=device)
     from indexer.store import Store
 
     generation = Store(settings.index).open()
@@ -299,7 +285,3 @@ def _list_rejects(reading: "Reading") -> None:
 def _stdin() -> str:
     """The text on stdin, as far as no query is longer."""
     return sys.stdin.buffer.read(1 << 20).decode("utf-8", errors="replace")
-
-
-def _print_json(value: Any) -> None:
-    click.echo(json.dumps(value, ensure_ascii=False, indent=1))
