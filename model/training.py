@@ -234,11 +234,16 @@ class _Watch(TrainerCallback):  # type: ignore[misc]
         self._batch = batch
         self._evaluates = evaluates
         self._began, self._first = time.monotonic(), 0
+        self._step_began, self._training = 0.0, 0.0
 
     def on_train_begin(self, args: Any, state: Any, control: Any, **_: Any) -> None:
         self._began, self._first = time.monotonic(), state.global_step
 
+    def on_step_begin(self, args: Any, state: Any, control: Any, **_: Any) -> None:
+        self._step_began = time.monotonic()
+
     def on_step_end(self, args: Any, state: Any, control: Any, **_: Any) -> Any:
+        self._training += time.monotonic() - self._step_began
         if state.global_step >= state.max_steps:
             control.should_evaluate = self._evaluates
             control.should_save = True
@@ -258,9 +263,10 @@ class _Watch(TrainerCallback):  # type: ignore[misc]
         print(f"step {state.global_step}/{state.max_steps}: {words}", file=sys.stderr, flush=True)
 
     def _pace(self, state: Any) -> str:
+        """Examples a second of training alone, and the time left with evaluations as they came."""
         done, seconds = state.global_step - self._first, time.monotonic() - self._began
         left = (state.max_steps - state.global_step) * seconds / max(done, 1)
-        return f"{done * self._batch / seconds:.0f} examples/s, {left / 60:.0f} min left"
+        return f"{done * self._batch / max(self._training, 1e-9):.0f} examples/s, {left / 60:.0f} min left"
 
 
 def train(inputs: Inputs, recipe: Recipe, progress: Progress) -> Result:
