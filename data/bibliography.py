@@ -28,7 +28,12 @@ _ARXIV_MENTION = re.compile(
     rf"(?:\barxiv[:.]|arxiv\.org/(?:abs|pdf)/|^abs/)\s*({ARXIV_ID.pattern})(?![0-9])", re.IGNORECASE
 )
 _ACL_URL = re.compile(r"https?://(?:www\.)?aclanthology\.org/([A-Za-z0-9.-]+?)(?:\.pdf)?/?")
-_MEETING = re.compile(r"\b(?:proc|proceedings|conference|workshop|symposium)\b", re.IGNORECASE)
+_MEETING = re.compile(
+    r"\b(?:(?i:proc|proceedings|conference|workshops?|symposium|interspeech)|Findings|NeurIPS|NIPS|ICML|ICLR"
+    r"|COLM|CoLLAs|CoRL|COLT|UAI|AISTATS|MLSys|AAAI|IJCAI|AAMAS|N?E?A?ACL|EMNLP|COLING|CoNLL|LREC|WMT|AMTA"
+    r"|IJCNLP|SemEval|SIGDIAL|TREC|CVPR|ICCV|ECCV|WACV|BMVC|MICCAI|3DV|SIGGRAPH|ICIP|ICASSP|SLT|ASRU|ICRA"
+    r"|IROS|RSS|KDD|SIGIR|CIKM|WSDM|WWW|RecSys|ICDM|ICWSM|USENIX|OSDI|SOSP|STOC|FOCS|ITCS|CCS)\b"
+)
 _ARXIV_CATEGORY = re.compile(r"[a-z]+(?:-[a-z]+)?(?:\.[A-Za-z]+(?:-[a-z]+)?)?")
 _SIGN = r"\\[A-Za-z,;:!|]|[^$%#&~{}\\]"  # of mathematics that needs no escaping
 _GROUP = rf"\{{(?:{_SIGN}|\{{(?:{_SIGN})*\}})*\}}"

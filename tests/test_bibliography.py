@@ -193,6 +193,8 @@ def test_organisations_and_odd_names_stay_one_person() -> None:
         (Paper("doi:10.1162/neco.1997.9.8.1735", "T", venue="Neural Computation"), "article",
          {"journal": "Neural Computation", "doi": "10.1162/neco.1997.9.8.1735",
           "url": "https://doi.org/10.1162/neco.1997.9.8.1735"}),
+        (Paper("y", "T", venue="CVPR 2016"), "inproceedings", {"booktitle": "CVPR 2016"}),
+        (Paper("z", "T", venue="TACL 2017"), "article", {"journal": "TACL 2017"}),
         (Paper("x", "T", venue="Workshop on X"), "inproceedings", {"booktitle": "Workshop on X"}),
         (Paper("x", "T"), "misc", {}),
         (Paper("x", "T", doi="10.1000/a_b"), "misc",
