@@ -24,6 +24,7 @@ from model.encoder import Encoder, Vectors
 from model.text import TEXT_FORM, passage_text
 
 SHARD = 8 * BATCH  # papers: with the default encoder some ten seconds, the most that a kill can cost
+REJECTS = "rejects.txt"  # the first thousand, with their places and reasons
 STEP = 2 * BATCH  # papers between two steps of the progress
 
 Progress = Callable[[str, int, int, str], None]
@@ -72,6 +73,8 @@ def build(
             papers, reading = _read(store, source, keep, max_rejects, progress)
             shards = _encode(store.staging / "shards", papers, encoder, shard, progress)
             _fill(store.next, store.staging / "papers.arrow", shards, encoder, progress)
+            if reading.rejects:
+                (store.next / REJECTS).write_text("\n".join(reading.rejects) + "\n", encoding="utf-8")
             manifest = Manifest(
                 papers=len(papers),
                 dimension=encoder.dimension,

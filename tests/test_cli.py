@@ -142,7 +142,9 @@ def test_a_build_lists_no_more_rejects_than_one_reads(
         "build", source, "--index", tmp_path / "index", "--encoder", tiny_folder, "--max-rejects", "0.9"
     )
     assert result.stderr.count("rejected line") == 10
-    assert "… and 3 more" in result.stderr
+    assert "… and 3 more, listed in " in result.stderr
+    listed = Path(result.stderr.rsplit("listed in ", 1)[1].splitlines()[0])
+    assert len(listed.read_text().splitlines()) == 13
 
 
 def test_a_build_as_json(small_corpus: Path, tiny_folder: Path, invoke: Invoke, tmp_path: Path) -> None:
