@@ -1,7 +1,7 @@
 """Input cleaned where it enters: text, names, years and identifiers of one foreign record.
 
 Corpora spell their fields in many ways. `to_paper` takes a record of any of them (arXiv's metadata
-snapshot, BEIR's corpus, Semantic Scholar's and plain tables) to a Paper, or says why it cannot.
+snapshot, BEIR's corpus, plain tables, the catalogues of data.sources) to a Paper, or says why it cannot.
 """
 
 import hashlib
@@ -15,6 +15,8 @@ from typing import Any
 from data.latex import decode_accents
 from data.names import given_first, split_names
 from data.paper import ARXIV_ID, Paper
+from data.sources import FIELDS as SOURCE_FIELDS
+from data.sources import plain
 
 MAX_FIELD = 100_000  # characters: no abstract is longer, so what is must be a broken line
 _MAX_ID = 256
@@ -29,7 +31,7 @@ _VENUES = ("venue", "journal-ref", "journal_ref", "journal", "booktitle")
 _CATEGORIES = ("categories", "category", "fieldsofstudy", "keywords")
 _YEARS = ("year", "published", "date", "publication_date", "created", "update_date")
 _OTHERS = ("authors", "author", "authors_parsed", "versions", "version", "doi")
-FIELDS = ("title", *_IDS, *_ABSTRACTS, *_VENUES, *_CATEGORIES, *_YEARS, *_OTHERS)
+FIELDS = ("title", *_IDS, *_ABSTRACTS, *_VENUES, *_CATEGORIES, *_YEARS, *_OTHERS, *SOURCE_FIELDS)
 """The names of all fields that to_paper looks at."""
 
 
@@ -71,6 +73,7 @@ def to_paper(record: Any) -> Paper:
     """
     if not isinstance(record, dict):
         raise Rejected(f"not a record but {type(record).__name__}")
+    record = plain(record)
     title = _prose(record, ("title",))
     if not title:
         raise Rejected("no title")

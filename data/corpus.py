@@ -9,6 +9,7 @@ import csv
 import io
 import json
 import re
+import tempfile
 from array import array
 from collections import Counter
 from collections.abc import Callable, Iterator
@@ -25,11 +26,15 @@ import pyarrow.parquet as pq
 from data.clean import FIELDS, Rejected, to_paper
 from data.errors import UserError
 from data.paper import Paper
+from data.semantic_scholar import with_abstracts
 from data.table import PaperTable, PaperWriter
+from data.zotero import is_paper
 
 STARTER = Path(__file__).parent / "starter" / "papers"
+MAX_JSON = 256 << 20  # bytes of a JSON file that is one document, so must be read whole
 MAX_LINE = 8 << 20  # bytes; the longest line of arXiv's snapshot is under 200 kB
 LISTED_REJECTS = 1000
+_BLANK = b"\xef\xbb\xbf \t\r\n"
 _COMPRESSED = {".gz": "gzip", ".zst": "zstd"}
 
 Seen = Callable[[int], object]
@@ -97,8 +102,10 @@ def read(source: str, reading: Reading, progress: Progress | None = None) -> Ite
     """The papers of a source in its order, duplicates included; counts go into `reading`.
 
     A source is a file (`.jsonl`, `.json`, `.csv`, `.tsv`, each also with .gz or .zst, `.parquet`,
-    `.bib`), a folder of such files, a BEIR folder, the word `starter`, or a Hugging Face data set
-    (`hf:owner/name` or `hf:folder`, either with `:split` behind it).
+    `.bib`, `.xml` of the ACL Anthology, `.rdf` of Zotero), a folder of such files, parts of which may
+    be in folders `name=value`, a BEIR folder, a folder with Semantic Scholar's data sets `papers` and
+    `abstracts`, the word `starter`, or a Hugging Face data set (`hf:owner/name` or `hf:folder`, either
+    with `:split` behind it). What the catalogues call their fields is data.sources' to know.
 
     Raises UserError where the source cannot be read at all.
     """
@@ -202,6 +209,19 @@ def _folder(path: Path, seen: Seen) -> Iterator[Record]:
     files = _files(path)
     if not files:
         raise UserError(f"{path}: no corpus file in this folder (known: {', '.join(_READERS)})")
+    abstracts = [file for file in files if file.parent == path / "abstracts"]
+    if not abstracts:
+        yield from _several(files, seen)
+        return
+    with tempfile.TemporaryDirectory() as folder:
+        papers = [file for file in files if file.parent == path / "papers"]
+        before = sum(file.stat().st_size for file in abstracts)
+        yield from with_abstracts(
+            _several(papers, lambda n: seen(before + n)), _several(abstracts, seen), Path(folder)
+        )
+
+
+def _several(files: list[Path], seen: Seen) -> Iterator[Record]:
     done = 0
     for file in files:
         for place, record in records(file, FIELDS, lambda n, done=done: seen(done + n)):  # type: ignore[misc]
@@ -214,7 +234,15 @@ def _files(path: Path) -> list[Path]:
     if not path.is_dir():
         return [path] if path.exists() else []
     beir = path / "corpus.jsonl"
-    return [beir] if beir.exists() else [f for f in sorted(path.iterdir()) if f.is_file() and _reader(f)]
+    if beir.exists():
+        return [beir]
+    # Semantic Scholar's dumps are two folders, OpenAlex' snapshot has works/updated_date=2026-01-31/….
+    dump = [path / name for name in ("abstracts", "papers")]
+    if all(part.is_dir() for part in dump):
+        return [file for part in dump for file in _files(part)]
+    files = [f for f in sorted(path.iterdir()) if f.is_file() and _reader(f)]
+    parts = [f for f in sorted(path.iterdir()) if f.is_dir() and "=" in f.name]
+    return [*files, *(file for part in parts for file in _files(part))]
 
 
 def records(path: Path, fields: tuple[str, ...], seen: Seen = lambda _: None) -> Iterator[Record]:
@@ -244,8 +272,9 @@ _Reader = Callable[[Path, tuple[str, ...], Seen], Iterator[Record]]
 def _reader(path: Path) -> _Reader | None:
     """The reader of a file by its suffix, before which of the formats by lines may have one more."""
     if path.suffix in _COMPRESSED:
-        reader = _READERS.get(Path(path.stem).suffix)
-        return reader if reader in (_json_lines, _csv) else None
+        # Dumps of catalogues come as part_000.gz, which are JSON lines.
+        reader = _READERS.get(Path(path.stem).suffix or ".jsonl")
+        return reader if reader in (_json_lines, _json_file, _csv) else None
     return _READERS.get(path.suffix)
 
 
@@ -281,6 +310,49 @@ def _json_lines(path: Path, fields: tuple[str, ...], seen: Seen) -> Iterator[Rec
                 empty = False
                 yield f"line {number}", _json(line)
         seen(tell())
+
+
+def _json_file(path: Path, fields: tuple[str, ...], seen: Seen) -> Iterator[Record]:
+    """JSON lines, or one document: a list, or an object with a list of items, as libraries export it."""
+    items = _json_items(path)
+    if items is None:
+        yield from _json_lines(path, fields, seen)
+        return
+    yield from ((f"item {number}", item) for number, item in enumerate(items, 1) if is_paper(item))
+    seen(path.stat().st_size)
+
+
+def _json_items(path: Path) -> list[Any] | None:
+    """The items of a JSON document; None for JSON lines."""
+    with _opened(path) as (stream, _):
+        first = b""
+        while not first.strip(_BLANK) and (line := stream.readline(MAX_LINE)):
+            first += line
+        start = first.strip(_BLANK)
+        if start.startswith(b"{") and isinstance(record := _json(start), dict):
+            return _listed(record)
+        if not start.startswith((b"[", b"{")):
+            return None
+        content = start + stream.read(MAX_JSON)
+    if len(content) > MAX_JSON:
+        raise UserError(
+            f"{path}: one JSON document of over {MAX_JSON:,} bytes, not JSON lines; "
+            f"convert it with: jq -c '.[]' {path.name}"
+        )
+    document = _json(content)
+    if isinstance(document, list):
+        return document
+    if start.startswith(b"{"):
+        return _listed(document) if isinstance(document, dict) else None
+    raise UserError(f"{path}: {document}; export it again")
+
+
+def _listed(document: dict[str, Any]) -> list[Any] | None:
+    """Better BibTeX has `items`, OpenAlex' answers `results`, Semantic Scholar's `data`."""
+    if "title" in document:
+        return None
+    lists = (document.get(name) for name in ("items", "results", "data"))
+    return next((value for value in lists if isinstance(value, list)), None)
 
 
 def _skip_line(stream: IO[bytes]) -> None:
@@ -357,6 +429,20 @@ def _bibtex(path: Path, fields: tuple[str, ...], seen: Seen) -> Iterator[Record]
     seen(path.stat().st_size)
 
 
+def _xml(path: Path, fields: tuple[str, ...], seen: Seen) -> Iterator[Record]:
+    from data.acl_anthology import anthology_records
+    from data.safe_xml import name, parse_file
+    from data.zotero import rdf_records
+
+    root = parse_file(path)
+    if name(root) not in ("collection", "RDF"):
+        raise UserError(
+            f"{path}: <{name(root)}>, neither a <collection> of the ACL Anthology nor Zotero's RDF"
+        )
+    yield from anthology_records(root) if name(root) == "collection" else rdf_records(root)
+    seen(path.stat().st_size)
+
+
 def _hugging_face(source: str, seen: Seen) -> Iterator[Record]:
     import datasets  # heavy, and only this source needs it
 
@@ -375,11 +461,13 @@ def _hugging_face(source: str, seen: Seen) -> Iterator[Record]:
 
 _READERS: dict[str, _Reader] = {
     ".jsonl": _json_lines,
-    ".json": _json_lines,
+    ".json": _json_file,
     ".parquet": _parquet,
     ".csv": _csv,
     ".tsv": _csv,
     ".bib": _bibtex,
+    ".xml": _xml,
+    ".rdf": _xml,
 }
 
 

@@ -202,7 +202,7 @@ def test_a_name_without_hf_never_asks_the_network(tmp_path: Path, monkeypatch: p
 
 
 def test_an_unreadable_source_is_refused_in_one_line(tmp_path: Path) -> None:
-    for name in ("a.pdf", "b", "c.xyz.gz", "d.parquet.gz", "e.gz", ".jsonl"):
+    for name in ("a.pdf", "b", "c.xyz.gz", "d.parquet.gz", "e.pdf.gz", ".jsonl"):
         (tmp_path / name).write_bytes(b"x")
         assert "unknown format" in refusal(tmp_path / name)
     assert "no such file" in refusal(tmp_path / "nowhere.jsonl")
@@ -248,10 +248,10 @@ def test_a_damaged_parquet_page_is_refused(tmp_path: Path) -> None:
 
 
 def test_a_json_array_is_refused_with_the_command_that_converts_it(tmp_path: Path) -> None:
-    path = tmp_path / "array.json"
+    path = tmp_path / "array.jsonl"
     for content in (json.dumps(RECORDS), "\n \ufeff[\n" + json.dumps(RECORDS[0]) + "\n]", "[]"):
         path.write_text(content, "utf-8")
-        assert "jq -c '.[]' array.json" in refusal(path)
+        assert "jq -c '.[]' array.jsonl" in refusal(path)
 
 
 def test_tables_without_a_title_column_are_refused_with_the_columns_they_have(tmp_path: Path) -> None:
