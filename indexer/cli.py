@@ -13,6 +13,8 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from data.errors import UserError
+from indexer.commands_doors import lsp, mcp, serve
+from indexer.commands_draft import audit, cite, export
 from indexer.options import index_options, print_json, settings_of
 from indexer.settings import RANKINGS
 
@@ -89,6 +91,7 @@ def build(
     """
     settings = settings_of(index=index, device=device)
     from data.corpus import Filter
+    from indexer.build import REJECTS
     from indexer.build import build as build_index
     from indexer.build import check as check_build
     from indexer.progress import Bars
@@ -100,7 +103,7 @@ def build(
         generation, reading = build_index(
             source, settings.index, Encoder(encoder, settings.device), keep, max_rejects, bars
         )
-    _list_rejects(reading)
+    _list_rejects(reading, generation.path / REJECTS)
     manifest = generation.manifest
     if as_json:
         print_json({"index": str(settings.index), **_facts(manifest)})
@@ -275,13 +278,22 @@ def _line(hit: "Hit") -> str:
     return f"{hit.rank:3}  {hit.score:6.3f}  {paper.title}\n{'':13}" + "  ".join(f for f in facts if f)
 
 
-def _list_rejects(reading: "Reading") -> None:
+def _list_rejects(reading: "Reading", file: Path | None = None) -> None:
     for reject in reading.rejects[:LISTED]:
         click.echo(f"rejected {reject}", err=True)
     if reading.rejected > LISTED:
-        click.echo(f"… and {reading.rejected - LISTED:,} more", err=True)
+        where = f", listed in {file}" if file else ""
+        click.echo(f"… and {reading.rejected - LISTED:,} more{where}", err=True)
 
 
 def _stdin() -> str:
     """The text on stdin, as far as no query is longer."""
     return sys.stdin.buffer.read(1 << 20).decode("utf-8", errors="replace")
+
+
+main.add_command(serve)
+main.add_command(mcp)
+main.add_command(lsp)
+main.add_command(cite)
+main.add_command(audit)
+main.add_command(export)

@@ -1,0 +1,124 @@
+"""What the HTTP API takes and gives: its requests with their limits, its answers, with examples."""
+
+from typing import Annotated, Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from data.contexts import MAX_QUERY
+
+MAX_BATCH = 100
+MAX_K = 100
+
+
+class Problem(BaseModel):
+    """Why a request was refused, in one line."""
+
+    detail: str
+
+
+class Asked(BaseModel):
+    """What every search may say."""
+
+    model_config = ConfigDict(extra="forbid")
+    k: Annotated[int, Field(ge=1, le=MAX_K)] | None = Field(None, description="Papers to list")
+    ranking: Literal["hybrid", "dense", "bm25"] | None = Field(None, description="How to rank them")
+
+
+Text = Annotated[str, Field(min_length=1, max_length=MAX_QUERY)]
+PaperId = Annotated[str, Field(min_length=1, max_length=300)]
+SENTENCE = "Residual connections [CITE] make very deep networks trainable."
+
+
+class SearchRequest(Asked):
+    """A text with a [CITE] where the citation belongs; without one all of it is the query."""
+
+    model_config = ConfigDict(json_schema_extra={"examples": [{"text": SENTENCE, "k": 5}]})
+    text: Text
+
+
+class BatchRequest(Asked):
+    """Several such texts."""
+
+    model_config = ConfigDict(json_schema_extra={"examples": [{"texts": [SENTENCE], "k": 5}]})
+    texts: Annotated[list[Text], Field(min_length=1, max_length=MAX_BATCH)]
+
+
+class CiteRequest(BaseModel):
+    """The papers whose entries are wanted."""
+
+    model_config = ConfigDict(extra="forbid", json_schema_extra={"examples": [{"ids": ["arxiv:1512.03385"]}]})
+    ids: Annotated[list[PaperId], Field(min_length=1, max_length=MAX_BATCH)]
+
+
+class PaperRecord(BaseModel):
+    """A record of the corpus, and its address where it has one."""
+
+    model_config = ConfigDict(extra="allow")
+    paper_id: str
+    title: str
+    abstract: str
+    authors: list[str]
+    year: int | None
+    categories: list[str]
+    venue: str
+    doi: str
+    version: int
+    url: str | None
+
+
+class FoundPaper(PaperRecord):
+    """A paper found: the score orders the hits of a context, dense and bm25 are its parts."""
+
+    rank: int
+    score: float
+    dense: float | None
+    bm25: float | None
+
+
+class ContextAnswer(BaseModel):
+    """The papers for one mark of the text."""
+
+    text: str
+    hits: list[FoundPaper]
+
+
+class SearchAnswer(BaseModel):
+    """The answers of a text, one for each of its marks."""
+
+    contexts: list[ContextAnswer]
+
+
+class BatchAnswer(BaseModel):
+    """The answers of every text, in their order."""
+
+    answers: list[SearchAnswer]
+
+
+class SimilarAnswer(BaseModel):
+    """The papers nearest to a paper, itself left out."""
+
+    paper_id: str
+    hits: list[FoundPaper]
+
+
+class CiteEntry(BaseModel):
+    """One BibTeX entry and its key."""
+
+    paper_id: str
+    key: str
+    bibtex: str
+
+
+class CiteAnswer(BaseModel):
+    """The entries in the order of the ids."""
+
+    entries: list[CiteEntry]
+
+
+class Health(BaseModel):
+    """That the server answers, and from what."""
+
+    status: Literal["ok"]
+    version: str
+    papers: int
+    generation: str
