@@ -1,29 +1,73 @@
 """The Streamlit page: a text with [CITE] in, ranked papers out. Widgets and layout only.
 
-Text of papers is data: it is shown through st.text, st.code and escaped markdown, never as HTML.
+The text of papers is data: it is shown through st.text, st.code and `plain`, never as HTML.
 """
 
 import re
+import shlex
 
 import streamlit as st
 
 from data.bibliography import bibtex
-from data.contexts import CITE, parse
+from data.contexts import CITE, OTHER, Context, parse
 from data.errors import UserError
+from data.paper import Paper
 from indexer.search import Hit, Searcher
 from indexer.settings import RANKINGS, Settings, from_environment
+from indexer.store import Store
 
 EXAMPLES = {
     "Translation": "Neural machine translation with attention [CITE] learns to align and translate jointly.",
-    "Optimiser": "All models are trained with Adam [CITE] and a linear warm-up.",
+    "Optimiser": "All networks are trained with Adam [CITE] at its default settings.",
     "Two marks": "We fine-tune the language model with low-rank updates of its weights [CITE]. "
-    "Human preferences are then used without training a separate reward model [CITE].",
+    "Direct optimisation on preference pairs then aligns it without a separate reward model [CITE].",
 }
+COUNTS = (5, 10, 20, 50)
 RANKING_NAMES = {
     "hybrid": "Meaning and words",
     "dense": "Meaning only",
     "bm25": "Words only (BM25)",
 }
+SCORES = {
+    "hybrid": "The score is the closeness in meaning of text and paper (cosine, 1 at most), plus up to 0.1 "
+    "for the words they share.",
+    "dense": "The score is the closeness in meaning of text and paper (cosine, 1 at most).",
+    "bm25": "The score is BM25: the rarer the words that text and paper share, the higher.",
+}
+REWRITTEN = re.compile(r":(?=//|material|streamlit)|@|www(?=\.)|(?<!\S)[<>=~-](?=[<>=~-]+(?!\S))", re.I)
+SITES = {"arxiv": "arXiv", "acl": "ACL Anthology"}
+NAMED_AUTHORS = 4
+# Drawn here, since Streamlit fetches its own page icons from a font server.
+ICON = (
+    '<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 32 32"><rect width="32" height="32" rx="7" '
+    'fill="#1f5fbf"/><path d="M13 8H8v16h5M19 8h5v16h-5" fill="none" stroke="#fff" stroke-width="3"/></svg>'
+)
+
+
+def main() -> None:
+    """The page, or the one line that says what is wrong."""
+    st.set_page_config(page_title="Citemark", page_icon=ICON)
+    st.title("Citemark", anchor=False)
+    st.markdown(f"Write a sentence, put `{CITE}` where a citation belongs, and get the papers to cite.")
+    try:
+        settings = from_environment()
+        if Store(settings.index).current() is None:
+            first_run(settings)
+        else:
+            search_page(settings)
+    except UserError as error:
+        st.error(plain(str(error)), icon=":material/error:")
+
+
+def search_page(settings: Settings) -> None:
+    """What there is to see once there is an index."""
+    engine = searcher(settings)
+    engine.reload()
+    examples()
+    ask()
+    k, ranking = options(engine, settings)
+    if "asked" in st.session_state:
+        answer(engine, st.session_state["asked"], k, ranking)
 
 
 @st.cache_resource(show_spinner="Opening the index …")
@@ -33,67 +77,87 @@ def searcher(settings: Settings) -> Searcher:
 
 
 def plain(text: str) -> str:
-    """Text for st.markdown that shows as it is: no markup, no link, no image, no formula."""
-    return re.sub(r"([\\`*_{}\[\]()<>#+\-.!|$~:&^=@/])", r"\\\1", text)
+    """Text for st.markdown that shows as it is: no markup, no link, no image, no formula, no icon.
+
+    A backslash before every sign that markdown knows. Streamlit then looks at the parsed text once
+    more, for addresses, `:material_icons:` and arrows; an invisible word joiner breaks these.
+    """
+    text = REWRITTEN.sub("\\g<0>\u2060", " ".join(text.split()))
+    return re.sub(r"[!-/:-@\[-`{-~]", r"\\\g<0>", text)
 
 
-def main() -> None:
-    """The page."""
-    st.set_page_config(page_title="Citemark", page_icon=":material/format_quote:")
-    st.title("Citemark")
-    st.caption(f"Write a sentence, put {CITE.join('``')} where a citation belongs, get the papers to cite.")
-    try:
-        settings = from_environment()
-        engine = searcher(settings)
-        engine.reload()
-    except UserError as error:
-        st.error(plain(str(error)), icon=":material/error:")
-        return
-    k, ranking = sidebar(engine, settings)
-    st.pills(
-        "Examples",
-        list(EXAMPLES),
-        key="example",
-        on_change=take_example,
-        label_visibility="collapsed",
-    )
+def first_run(settings: Settings) -> None:
+    """What to do where there is no index yet."""
+    default = settings.index == Settings().index
+    where = "" if default else f" --index {shlex.quote(str(settings.index))}"
+    with st.container(border=True):
+        st.subheader("First, build an index", anchor=False)
+        st.markdown(
+            f"Citemark suggests papers of a corpus that you choose, and there is none yet at "
+            f"{plain(str(settings.index))}. In a terminal, start with the corpus that comes along: "
+            "the best-known papers of machine learning, language, vision, speech and retrieval."
+        )
+        st.code(f"indexer build starter{where}", language="bash", wrap_lines=True)
+        st.markdown("Or take your own: BibTeX, CSV, JSON lines, Parquet, or arXiv's metadata snapshot.")
+        st.code(f"indexer build my-library.bib{where}", language="bash", wrap_lines=True)
+        st.button("Look again", icon=":material/refresh:")
+
+
+def ask() -> None:
+    """The text area, its examples and its button; the text goes to the session as `asked`."""
     with st.form("query", border=False):
         text = st.text_area(
             "Your text",
             key="text",
-            height=120,
+            height=100,
             placeholder="Residual connections [CITE] make very deep networks trainable.",
+            label_visibility="collapsed",
         )
-        asked = st.form_submit_button("Find papers", type="primary", icon=":material/search:")
-    if asked:
-        st.session_state["asked"] = text
-    if "asked" in st.session_state:
-        try:
-            answer(engine, st.session_state["asked"], k, ranking)
-        except UserError as error:
-            st.warning(plain(str(error)), icon=":material/info:")
+        if st.form_submit_button("Find papers", type="primary", icon=":material/search:"):
+            st.session_state["asked"] = text
+
+
+def examples() -> None:
+    """Texts to begin with; a chosen one is searched at once."""
+    with st.container(horizontal=True, vertical_alignment="center"):
+        st.markdown("Examples", width="content")
+        st.pills(
+            "Examples", list(EXAMPLES), key="example", on_change=take_example, label_visibility="collapsed"
+        )
 
 
 def take_example() -> None:
     """Put the chosen example into the text area and search it."""
-    if st.session_state["example"]:
-        st.session_state["text"] = st.session_state["asked"] = EXAMPLES[st.session_state["example"]]
+    state = st.session_state
+    if state["example"]:
+        state["text"] = state["asked"] = EXAMPLES[state["example"]]
+        state["example"] = None  # so that the same example can be chosen again
 
 
-def sidebar(engine: Searcher, settings: Settings) -> tuple[int, str]:
-    """The number of results and the ranking that the user chose, and what the index is."""
-    with st.sidebar:
-        k = st.slider("Results", 1, 50, min(settings.k, 50))
-        ranking = st.radio(
-            "Ranking",
-            RANKINGS,
-            index=RANKINGS.index(settings.ranking),
-            format_func=RANKING_NAMES.__getitem__,
-        )
-        manifest = engine.snapshot.manifest
-        st.divider()
-        st.metric("Papers in the index", f"{manifest.papers:,}")
-        st.caption(plain(f"Encoder {manifest.encoder}, built {manifest.created[:10]}"))
+def options(engine: Searcher, settings: Settings) -> tuple[int, str]:
+    """The number of results and the ranking that the user chose, beside what the index is."""
+    manifest = engine.snapshot.manifest
+    count = f"{manifest.papers:,} paper{'s' * (manifest.papers != 1)}"
+    counts = sorted({*COUNTS, settings.k})
+    with st.container(horizontal=True, vertical_alignment="center"):
+        st.caption(plain(f"{count} on this machine, indexed {manifest.created[:10]}"))
+        with st.container(horizontal=True, width="content"):
+            k = st.selectbox(
+                "Number of results",
+                counts,
+                counts.index(settings.k),
+                format_func=lambda count: f"{count} results",
+                label_visibility="collapsed",
+                width=130,
+            )
+            ranking = st.selectbox(
+                "Ranking",
+                RANKINGS,
+                RANKINGS.index(settings.ranking),
+                format_func=RANKING_NAMES.__getitem__,
+                label_visibility="collapsed",
+                width=200,
+            )
     return k, ranking
 
 
@@ -101,43 +165,67 @@ def answer(engine: Searcher, text: str, k: int, ranking: str) -> None:
     """The hits of every mark of the text."""
     contexts = parse(text)
     if CITE not in text:
-        st.info(f"No `{CITE}` in the text: the whole of it is the query.", icon=":material/info:")
+        st.info(f"There is no `{CITE}` in the text, so all of it is the query.", icon=":material/info:")
     with st.spinner("Searching …"):
         answers = engine.search(contexts, k, ranking)
     for number, (context, hits) in enumerate(zip(contexts, answers, strict=True), 1):
         if len(contexts) > 1:
-            st.subheader(f"Citation {number}", divider="gray")
-            st.markdown(plain(context.text).replace(plain(CITE), f":blue-badge[{number}]"))
+            st.subheader(f"Citation {number} of {len(contexts)}", anchor=False)
+            st.markdown(marked(context))
         if not hits:
-            st.info("No paper of the index shares a word with this text.")
+            st.info("No paper of the index shares a word with this text.", icon=":material/search_off:")
         for hit in hits:
-            show(hit)
+            show(hit, number)
+    st.caption(SCORES[ranking])
 
 
-def show(hit: Hit) -> None:
-    """One hit."""
+def marked(context: Context) -> str:
+    """A context as markdown, its mark in colour and the other citations in grey."""
+    text = plain(context.text).replace(plain(CITE), ":primary-badge[CITE]")
+    return text.replace(plain(OTHER), ":gray-badge[CITE]")
+
+
+@st.fragment
+def show(hit: Hit, number: int) -> None:
+    """One hit of the list of that number: title, facts and score; abstract and BibTeX on demand."""
     paper = hit.paper
-    with st.container(border=True):
-        left, right = st.columns([5, 1], vertical_alignment="top")
-        title = f"**{hit.rank}\\. {plain(paper.title)}**"
-        left.markdown(f"[{title}]({paper.url})" if paper.url else title)
-        names = ", ".join(paper.authors[:4]) + (" et al." if len(paper.authors) > 4 else "")
-        facts = [names, str(paper.year or ""), paper.venue or ", ".join(paper.categories[:3])]
-        left.caption(plain(" · ".join(fact for fact in facts if fact)))
-        right.metric("Score", f"{hit.score:.2f}", help=explained(hit))
-        with left.expander("Abstract and BibTeX"):
-            st.text(paper.abstract or "No abstract in the index.")
+    with st.container(border=True, gap="small"):
+        st.markdown(f"{hit.rank}\\. {linked(paper)}  \n:small[:gray[{plain(facts(paper))}]]")
+        with st.container(horizontal=True, horizontal_alignment="distribute", vertical_alignment="center"):
+            with st.container(horizontal=True, width="content"):
+                abstract = st.toggle("Abstract", key=f"abstract {number} {paper.paper_id}")
+                entry = st.toggle("BibTeX", key=f"bibtex {number} {paper.paper_id}")
+            st.markdown(scored(hit), width="content")
+        if abstract:
+            st.text(paper.abstract or "The index has no abstract of this paper.")
+        if entry:
             st.code(bibtex(paper), language="bibtex", wrap_lines=True)
 
 
-def explained(hit: Hit) -> str:
-    """What the score is made of."""
-    parts = []
-    if hit.dense is not None:
-        parts.append(f"cosine of sentence and paper {hit.dense:.3f}")
-    if hit.bm25 is not None:
-        parts.append(f"BM25 {hit.bm25:.0%} of the best")
-    return ", ".join(parts)
+def linked(paper: Paper) -> str:
+    """The title as markdown, a link where the paper has an address."""
+    title = plain(paper.title)
+    return f"[**{title}**]({paper.url})" if paper.url else f"**{title}**"
 
 
-main()
+def facts(paper: Paper) -> str:
+    """Who, when and where, in one line."""
+    names = ", ".join(paper.authors[:NAMED_AUTHORS])
+    if len(paper.authors) > NAMED_AUTHORS:
+        names += " et al."
+    scheme, _, name = paper.paper_id.partition(":")
+    address = f"{SITES[scheme]} {name}" if paper.url and scheme in SITES else ""
+    return " · ".join(fact for fact in (names, str(paper.year or ""), paper.venue, address) if fact)
+
+
+def scored(hit: Hit) -> str:
+    """The score as markdown and what it is made of."""
+    badge = f":gray-badge[{hit.score:.2f}]"
+    if hit.dense is None or hit.bm25 is None:
+        return badge
+    words = round(hit.score, 2) - round(hit.dense, 2)  # so that the sum comes out as it is shown
+    return f":small[:gray[meaning {hit.dense:.2f} + words {words:.2f} =]] {badge}"
+
+
+if __name__ == "__main__":
+    main()
