@@ -8,6 +8,7 @@ from typing import Any
 import bm25s
 import numpy as np
 import pytest
+import Stemmer
 from conftest import Maker, write_corpus
 from numpy.typing import NDArray
 
@@ -20,7 +21,7 @@ from indexer.search import LEXICAL_WEIGHT, Hit, Searcher, UnknownPaper
 from indexer.settings import RANKINGS, Settings
 from indexer.store import Store
 from model.encoder import Encoder
-from model.text import passage_text, query_text
+from model.text import query_text
 
 CONTEXTS = [
     Context("Recurrent acoustic models [CITE] turn each utterance into text."),
@@ -36,12 +37,18 @@ def small(small_index: Path, tiny: Encoder) -> Searcher:
     return Searcher(Settings(small_index, "cpu"), tiny)
 
 
-def bm25_shares(texts: list[str], query: str) -> NDArray[np.float64]:
-    """BM25 of every text by bm25s's own index, as a share of the best."""
+def bm25_shares(papers: list[Paper], query: str) -> NDArray[np.float64]:
+    """BM25 of every paper by bm25s's own index, as a share of the best; the title counts three times."""
+
+    def words_of(texts: list[str]) -> list[list[str]]:
+        stemmer = Stemmer.Stemmer("english")
+        options = {"stopwords": "en", "stemmer": stemmer, "return_ids": False, "show_progress": False}
+        return list(bm25s.tokenize(texts, **options))
+
     retriever = bm25s.BM25(k1=1.5, b=0.75)
-    retriever.index(bm25s.tokenize(texts, stopwords="en", show_progress=False), show_progress=False)
-    words = bm25s.tokenize([query], stopwords="en", return_ids=False, show_progress=False)[0]
-    known = [word for word in words if word in retriever.vocab_dict]
+    texts = [f"{paper.title} {paper.title} {paper.title} {paper.abstract}" for paper in papers]
+    retriever.index(words_of(texts), show_progress=False)
+    known = [word for word in words_of([query])[0] if word in retriever.vocab_dict]
     scores = np.asarray(retriever.get_scores(known) if known else np.zeros(len(texts)), np.float64)
     return scores / max(scores.max(), 1e-9)
 
@@ -69,7 +76,7 @@ def test_hybrid_is_the_cosine_plus_the_share_of_bm25_over_both_s_candidates(
     monkeypatch.setattr(indexer.search, "CANDIDATES", candidates)
     papers = list(searcher.snapshot.papers)
     cosines = stored @ encoder.encode_contexts([context])[0].astype(np.float64)
-    shares = bm25_shares([passage_text(paper) for paper in papers], query_text(context))
+    shares = bm25_shares(papers, query_text(context))
     pool = best(cosines + 1, candidates) | best(shares, candidates)
     # A paper that only the cosine proposes has no share, even if it shares a word.
     shares = np.array([share if row in best(shares, candidates) else 0 for row, share in enumerate(shares)])
