@@ -30,7 +30,8 @@ def export(papers: Iterable[Paper], form: Format, style: KeyStyle = "scholar") -
     if form == "bibtex":
         return "\n".join(bibtex(paper, key) for paper, key in keyed)
     if form == "ris":
-        return str(rispy.dumps([_ris(paper, key) for paper, key in keyed])) if keyed else ""
+        references = [_ris(paper, key) for paper, key in keyed]
+        return str(rispy.dumps(references, implementation=_Unnumbered)).lstrip() if keyed else ""
     return json.dumps([_csl(paper, key) for paper, key in keyed], ensure_ascii=False, indent=1) + "\n"
 
 
@@ -53,6 +54,13 @@ def name_parts(name: str) -> dict[str, str]:
         "suffix": suffix,
     }
     return {name: part for name, part in parts.items() if part}
+
+
+class _Unnumbered(rispy.RisWriter):  # type: ignore[misc]
+    """RIS as its grammar has it: rispy puts a number before each entry."""
+
+    def set_header(self, count: int) -> str:
+        return ""
 
 
 def _arxiv(paper: Paper) -> str:

@@ -107,8 +107,8 @@ def with_entries(library: Bibliography, papers: Sequence[tuple[Paper, str]]) -> 
         raise UserError(
             f"{old.path} is in {old.encoding}, which has no {error.object[error.start]!r}; save it as UTF-8"
         ) from None
-    read = {entry.key for entry in parse_bibliography(new).entries}
-    if any(key not in read for _, key in papers):
+    after = parse_bibliography(new)
+    if after.rejects != library.rejects or any(after.entry(key) is None for _, key in papers):
         broken = library.rejects[-1] if library.rejects else "an entry is not closed"
         raise UserError(f"{old.path}: {broken}; mend that entry, or what is added after it is not read")
     return new

@@ -10,6 +10,7 @@ comes from pylatexenc.
 """
 
 import re
+from bisect import bisect_left
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
@@ -18,6 +19,8 @@ from pathlib import Path
 
 import yaml
 from pylatexenc.latex2text import LatexNodes2Text, MacroTextSpec, get_default_latex_context_db
+from pylatexenc.latexwalker import LatexWalker
+from pylatexenc.latexwalker import get_default_latex_context_db as get_default_grammar
 
 from data.clean import text as clean
 from data.contexts import CITE, OTHER, Context
@@ -32,10 +35,12 @@ _OPAQUE = (
     r"verbatim\*?|Verbatim\*?|BVerbatim|LVerbatim|lstlisting|minted|alltt|filecontents\*?|comment"
     r"|thebibliography|tikzpicture|equation\*?|align\*?|gather\*?|multline\*?|eqnarray\*?|displaymath"
 )
+_GROUP = r"\{(?:[^{}]|\{(?:[^{}]|\{[^{}]*\})*\})*\}"
 _LATEX_SKIPPED = re.compile(
     rf"\\begin\s*\{{(?P<env>{_OPAQUE})\}}.*?(?:\\end\s*\{{(?P=env)\}}|\Z)"
     r"|\\(?:verb|lstinline)(?![A-Za-z])\*?(?P<bar>[^\sA-Za-z*{[])[^\n]*?(?P=bar)"
-    r"|\\lstinline\{[^{}\n]*\}|\\mintinline\s*\{[^{}]*\}\s*\{[^{}]*\}|\\(?:url|path|label)\s*\{[^{}]*\}"
+    rf"|\\lstinline\s*(?:\[[^][]*\])?\s*{_GROUP}|\\mintinline\s*(?:\[[^][]*\])?\s*{_GROUP}\s*{_GROUP}"
+    rf"|\\(?:url|path|label)\s*{_GROUP}"
     r"|\\iffalse(?![A-Za-z]).*?(?:\\fi(?![A-Za-z])|\Z)"
     r"|\\\[.*?\\\]|\$\$[^$]*\$\$|\\endinput(?![A-Za-z]).*|\\end\s*\{document\}.*"
     r"|(?P<kept>\\.)"
@@ -49,7 +54,6 @@ _MARKDOWN_SKIPPED = re.compile(
     r"|<!--.*?(?:-->|\Z)|\]\([^()\s]*\)|<https?://[^<>\s]*>|\$\$[^$]*\$\$|(?P<kept>\\.)",
     re.DOTALL | re.MULTILINE,
 )
-_GROUP = r"\{(?:[^{}]|\{(?:[^{}]|\{[^{}]*\})*\})*\}"
 _OPTION = rf"\[(?:[^][{{}}]|{_GROUP})*\]"
 _OPTIONS = rf"(?:\s*{_OPTION}){{0,2}}"
 _LISTS = rf"(?:\s*(?:{_OPTION}|\((?:[^(){{}}]|{_GROUP})*\))){{0,4}}"  # of biblatex's cites(…)[…]{…}[…]{…}
@@ -102,6 +106,7 @@ _ABBREVIATION = re.compile(
     r"(?:^|[\s~({])(?:e\.g|i\.e|al|cf|[Ff]igs?|[Ee]qs?|[Ss]ecs?|[Ss]ect|Tab|Ch|App|Thm|Refs?|vs|Dr|Prof|Mrs?|No|approx|resp|viz"
     r"|w\.r\.t|[A-Z])\Z"
 )
+_GRAMMAR = get_default_grammar()
 _INPUT = re.compile(
     r"\\(?P<how>input|include|subfile|import|subimport|includefrom|inputfrom)(?![A-Za-z])\*?\s*"
     r"(?:\{(?P<first>[^{}]*)\}(?:\s*\{(?P<second>[^{}]*)\})?|(?P<bare>[^\s{}\\%]+))"
@@ -384,6 +389,7 @@ class _Reader:
     def read(self, source: Source) -> tuple[list[Mark], list[Citation], list[Sentence]]:
         """The marks, the citations and the sentences without either, of one file."""
         places = sorted(self._places(source), key=lambda place: place.start)
+        starts = [place.start for place in places]
         flat = _hide(source.visible, places)
         marks: list[Mark] = []
         citations: list[Citation] = []
@@ -391,10 +397,11 @@ class _Reader:
         for block in _blocks(source, flat):
             before: tuple[int, int] | None = None
             for span in block:
-                inside = [place for place in places if span[0] <= place.start < span[1]]
+                first = before[0] if before else span[0]
+                near = places[bisect_left(starts, first) : bisect_left(starts, span[1])]
+                inside = [place for place in near if place.start >= span[0]]
                 for place in inside:
-                    around = (before[0] if before else span[0], span[1])
-                    context = Context(clean(self._shown(source, around, places, place)))
+                    context = Context(clean(self._shown(source, (first, span[1]), near, place)))
                     marks += self._marks(source, place, context, _leads(flat, span, place))
                     if place.keys:
                         citations.append(Citation(source, place.start, place.keys, context))
@@ -405,26 +412,15 @@ class _Reader:
         return marks, citations, [sentence for sentence in sentences if sentence.text]
 
     def _places(self, source: Source) -> Iterator[_Place]:
-        taken: list[tuple[int, int]] = []
-
-        def free(match: re.Match[str]) -> bool:
-            return not any(start < match.end() and match.start() < stop for start, stop in taken)
-
-        for match in _COMMAND_MARK.finditer(source.visible, source.body):
-            taken.append(match.span())
-            yield _Place(*match.span(), "", whole=True)
-        for match in self._citing.finditer(source.visible, source.body):
-            if free(match):
-                taken.append(match.span())
-                yield from _command_place(match)
+        text, covered = source.visible, bytearray(len(source.visible))
+        for match in _COMMAND_MARK.finditer(text, source.body):
+            yield from _uncovered(covered, [_Place(*match.span(), "", whole=True)])
+        for match in self._citing.finditer(text, source.body):
+            yield from _uncovered(covered, _command_place(match))
         if source.markdown:
-            for place in _markdown_places(source.visible):
-                if not any(start < place.stop and place.start < stop for start, stop in taken):
-                    taken.append((place.start, place.stop))
-                    yield place
-        for match in _TEXT_MARK.finditer(source.visible, source.body):
-            if free(match):
-                yield _Place(*match.span(), "", whole=True)
+            yield from _uncovered(covered, _markdown_places(text))
+        for match in _TEXT_MARK.finditer(text, source.body):
+            yield from _uncovered(covered, [_Place(*match.span(), "", whole=True)])
 
     def _marks(self, source: Source, place: _Place, context: Context, leads: bool) -> Iterator[Mark]:
         found = source.text[place.start : place.stop]
@@ -446,12 +442,11 @@ class _Reader:
     def _shown(
         self, source: Source, span: tuple[int, int], places: Iterable[_Place], target: _Place | None
     ) -> str:
-        """The text of a span as a reader sees it, the target a CITE and the other citations OTHERs."""
+        """The text of a span as a reader sees it, the target a CITE and its other citations OTHERs."""
         parts, at = [], span[0]
         for place in places:
-            if span[0] <= place.start < span[1]:
-                parts += [source.visible[at : place.start], CITE if place == target else OTHER]
-                at = place.stop
+            parts += [source.visible[at : place.start], CITE if place is target else OTHER]
+            at = place.stop
         parts.append(source.visible[at : span[1]])
         return self._plain("".join(parts), markdown=source.markdown)
 
@@ -461,7 +456,8 @@ class _Reader:
             return re.sub(r"(?<!\w)[*_]{1,3}(?=\S)|(?<=\S)[*_]{1,3}(?!\w)|\\(?=[^\w\s])", "", text)
         text = _UNSEEN.sub("", text)
         try:
-            shown = str(self._decoder.latex_to_text(text))
+            walker = LatexWalker(text, latex_context=_GRAMMAR, tolerant_parsing=True)
+            shown = str(self._decoder.nodelist_to_text(walker.get_latex_nodes()[0]))
         except Exception:  # the decoder raises whatever it stumbles over
             shown = re.sub(r"\\[A-Za-z]+\*?|[{}~]", " ", text)
         return re.sub(r"\s+([,.;:)])", r"\1", shown)
@@ -511,6 +507,14 @@ def _decoder(macros: dict[str, str]) -> LatexNodes2Text:
                 continue
     known.add_context_category("draft", prepend=True, macros=specs)
     return LatexNodes2Text(latex_context=known, math_mode="verbatim")
+
+
+def _uncovered(covered: bytearray, places: Iterable[_Place]) -> Iterator[_Place]:
+    """The places that overlap none of those before, whose characters are set in `covered`."""
+    for place in places:
+        if not any(covered[place.start : place.stop]):
+            covered[place.start : place.stop] = b"\1" * (place.stop - place.start)
+            yield place
 
 
 def _command_place(match: re.Match[str]) -> Iterator[_Place]:
