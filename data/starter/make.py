@@ -46,7 +46,9 @@ def main(source: str) -> None:
 def wanted(paper: Paper) -> bool:
     """Whether a paper belongs to the fields of the starter corpus and can be linked to."""
     scheme = paper.paper_id.partition(":")[0]
-    return bool(scheme in ("arxiv", "acl") and paper.year and paper.url and set(paper.categories) & set(FIELDS))
+    return bool(
+        scheme in ("arxiv", "acl") and paper.year and paper.url and set(paper.categories) & set(FIELDS)
+    )
 
 
 def report(landmarks: list[Paper], corpus: dict[str, Paper]) -> None:
@@ -61,7 +63,9 @@ def report(landmarks: list[Paper], corpus: dict[str, Paper]) -> None:
         else:
             similar = SequenceMatcher(None, ours, theirs).ratio()
             print(f"{paper.paper_id}: {paper.title!r} here, {other!r} there (similarity {similar:.2f})")
-    print(f"of {len(landmarks):,} landmarks the corpus has {len(found):,} by id, {agree:,} with the same title")
+    print(
+        f"of {len(landmarks):,} landmarks the corpus has {len(found):,} by id, {agree:,} with the same title"
+    )
 
 
 if __name__ == "__main__":
