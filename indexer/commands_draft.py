@@ -194,7 +194,14 @@ def audit(
 @click.command()
 @click.argument("papers", nargs=-1, required=True)
 @index_options
-@click.option("--format", "form", default="bibtex", show_default=True, type=click.Choice(FORMATS))
+@click.option(
+    "--format",
+    "form",
+    default="bibtex",
+    show_default=True,
+    type=click.Choice(FORMATS),
+    help="Format of the references.",
+)
 @_style
 def export(
     papers: tuple[str, ...], index: Path | None, device: str | None, form: str, key_style: str
