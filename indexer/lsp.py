@@ -82,7 +82,11 @@ class Citemark(LanguageServer):
         text = clean(context.text)[-MAX_QUERY:]
         key = (self.searcher.snapshot.path.name, text)
         if key not in self._found:
-            found = await asyncio.to_thread(lambda: self.searcher.search(parse(text)[:1], SUGGESTED)[0])
+            try:
+                found = await asyncio.to_thread(lambda: self.searcher.search(parse(text)[:1], SUGGESTED)[0])
+            except UserError as error:  # a mark without a word around it, or an index that cannot be used
+                self.window_log_message(lsp.LogMessageParams(lsp.MessageType.Warning, str(error)))
+                return []
             self._found[key] = found
             while len(self._found) > REMEMBERED:
                 self._found.popitem(last=False)
