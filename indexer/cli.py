@@ -13,6 +13,8 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from data.errors import UserError
+from indexer.commands_corpora import contexts as contexts_command
+from indexer.commands_corpora import harvest, split
 from indexer.commands_doors import lsp, mcp, serve
 from indexer.commands_draft import audit, cite, export
 from indexer.options import index_options, print_json, settings_of
@@ -40,7 +42,7 @@ class _Commands(click.Group):
             click.echo(f"indexer: {line}", err=True)
             sys.exit(1)
         except (KeyboardInterrupt, click.Abort):
-            kept = "; the same command goes on from here" if ctx.invoked_subcommand == "build" else ""
+            kept = "; the same command goes on from here" if ctx.invoked_subcommand in ("build", "harvest") else ""
             click.echo(f"\nindexer: interrupted{kept}", err=True)
             sys.exit(130)
 
@@ -297,3 +299,6 @@ main.add_command(lsp)
 main.add_command(cite)
 main.add_command(audit)
 main.add_command(export)
+main.add_command(harvest)
+main.add_command(contexts_command, "contexts")
+main.add_command(split)
