@@ -12,7 +12,7 @@ comes from pylatexenc.
 import re
 from bisect import bisect_left
 from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -314,9 +314,9 @@ def _included(name: str, path: Path, root: Path) -> Path | str:
     return f"{name}: no such file"
 
 
-def parse_draft(sources: Sequence[Source], unread: Sequence[str] = ()) -> Draft:
-    """A draft from its files, the main one first."""
-    reader = _Reader(sources)
+def parse_draft(sources: Sequence[Source], unread: Sequence[str] = (), known: Collection[str] = ()) -> Draft:
+    """A draft from its files, the main one first. A placeholder that is one of the `known` keys is a key."""
+    reader = _Reader(sources, known)
     marks: list[Mark] = []
     citations: list[Citation] = []
     sentences: list[Sentence] = []
@@ -362,8 +362,9 @@ class _Place:
 class _Reader:
     """What the files of one draft have in common: its macros and its way to cite."""
 
-    def __init__(self, sources: Sequence[Source]) -> None:
+    def __init__(self, sources: Sequence[Source], known: Collection[str]) -> None:
         self._sources = sources
+        self._known = known
         shown = [source.visible for source in sources if not source.markdown]
         definitions = [match for text in shown for match in _DEFINITION.finditer(text)]
         citing = [
@@ -416,9 +417,9 @@ class _Reader:
         for match in _COMMAND_MARK.finditer(text, source.body):
             yield from _uncovered(covered, [_Place(*match.span(), "", whole=True)])
         for match in self._citing.finditer(text, source.body):
-            yield from _uncovered(covered, _command_place(match))
+            yield from _uncovered(covered, _command_place(match, self._known))
         if source.markdown:
-            yield from _uncovered(covered, _markdown_places(text))
+            yield from _uncovered(covered, _markdown_places(text, self._known))
         for match in _TEXT_MARK.finditer(text, source.body):
             yield from _uncovered(covered, [_Place(*match.span(), "", whole=True)])
 
@@ -509,6 +510,10 @@ def _decoder(macros: dict[str, str]) -> LatexNodes2Text:
     return LatexNodes2Text(latex_context=known, math_mode="verbatim")
 
 
+def _is_key(key: str, known: Collection[str]) -> bool:
+    return key in known or not _PLACEHOLDER.fullmatch(key)
+
+
 def _uncovered(covered: bytearray, places: Iterable[_Place]) -> Iterator[_Place]:
     """The places that overlap none of those before, whose characters are set in `covered`."""
     for place in places:
@@ -517,7 +522,7 @@ def _uncovered(covered: bytearray, places: Iterable[_Place]) -> Iterator[_Place]
             yield place
 
 
-def _command_place(match: re.Match[str]) -> Iterator[_Place]:
+def _command_place(match: re.Match[str], known: Collection[str]) -> Iterator[_Place]:
     keys: list[str] = []
     gaps: list[tuple[int, int]] = []
     for argument in _KEYS.finditer(match.string, match.end("name"), match.end()):
@@ -528,7 +533,7 @@ def _command_place(match: re.Match[str]) -> Iterator[_Place]:
             key, start = part.strip(), at + len(part) - len(part.lstrip())
             if "#" in key:  # a parameter of a macro
                 return
-            if key and not _PLACEHOLDER.fullmatch(key):
+            if key and _is_key(key, known):
                 keys.append(key)
             elif key:
                 gaps.append((start, start + len(key)))
@@ -538,7 +543,7 @@ def _command_place(match: re.Match[str]) -> Iterator[_Place]:
     yield _Place(*match.span(), match["name"], tuple(keys), tuple(gaps))
 
 
-def _markdown_places(text: str) -> Iterator[_Place]:
+def _markdown_places(text: str, known: Collection[str]) -> Iterator[_Place]:
     """Brackets with keys (`[see @a, p. 5; @?]`) and keys that are part of the sentence (`@a shows`)."""
     brackets = [match.span() for match in re.finditer(r"\[[^][]*@[^][]*\](?!\()", text)]
     found: dict[tuple[int, int], list[re.Match[str]]] = {}
@@ -546,13 +551,13 @@ def _markdown_places(text: str) -> Iterator[_Place]:
         key = match["braced"] or match["key"] or ""
         if not _CROSS_REFERENCE.match(key):
             own = next((span for span in brackets if span[0] < match.start() < span[1]), match.span())
-            if own != match.span() or match["none"] or (key and not _PLACEHOLDER.fullmatch(key)):
+            if own != match.span() or match["none"] or (key and _is_key(key, known)):
                 found.setdefault(own, []).append(match)
     for span, matches in found.items():
         keys, gaps = [], []
         for match in matches:
             group = next(name for name in ("braced", "key", "none") if match[name] is not None)
-            if group != "none" and not _PLACEHOLDER.fullmatch(match[group]):
+            if group != "none" and _is_key(match[group], known):
                 keys.append(match[group])
             else:
                 gaps.append(match.span(group))

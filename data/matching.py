@@ -30,6 +30,7 @@ def identities(paper: Paper) -> tuple[str, ...]:
 def _identities(paper_id: str, doi: str, title: str) -> tuple[str, ...]:
     scheme, _, name = paper_id.partition(":")
     found = []
+    doi = name if scheme == "doi" else doi
     preprint = _ARXIV_DOI.fullmatch(doi)
     number = ARXIV_ID.fullmatch(name if scheme == "arxiv" else preprint["id"] if preprint else "")
     if number:

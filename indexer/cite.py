@@ -17,7 +17,7 @@ from data.contexts import CITE, OTHER
 from data.errors import UserError
 from data.keys import KeyStyle
 from data.library import Bibliography, keys_for, read_bibliography, with_entries
-from data.manuscript import Draft, Mark, Source, fill, read_draft
+from data.manuscript import Draft, Mark, Source, fill, parse_draft, read_draft
 from data.matching import normal_title, same_paper
 from data.paper import Paper
 from indexer.search import Hit, Searcher
@@ -52,7 +52,11 @@ class Change:
 def open_draft(path: Path, bibs: Sequence[Path] = ()) -> tuple[Draft, list[Bibliography]]:
     """A draft and its .bib files: those given, else those that it names. The first one takes new entries."""
     draft = read_draft(path)
-    return draft, [read_bibliography(bib) for bib in bibs or draft.bibliographies]
+    libraries = [read_bibliography(bib) for bib in bibs or draft.bibliographies]
+    keys = {key for library in libraries for key in library.keys}
+    if any(mark.placeholder in keys for mark in draft.marks):
+        draft = parse_draft(draft.sources, draft.unread, keys)
+    return draft, libraries
 
 
 def suggest(
@@ -60,11 +64,9 @@ def suggest(
 ) -> list[Suggestion]:
     """The best k papers for each mark of the draft, all found in one search.
 
-    Left out are the draft itself and what the same command cites already. A placeholder that is the
-    key of an entry is no mark.
+    Left out are the draft itself and what the same command cites already.
     """
-    keys = {key for library in libraries for key in library.keys}
-    marks = [mark for mark in draft.marks if mark.placeholder.strip() not in keys]
+    marks = draft.marks
     k = searcher.settings.k if k is None else k
     more = 1 + max((len(mark.beside) for mark in marks), default=0)
     asked = [mark for mark in marks if _has_words(mark)]

@@ -147,8 +147,10 @@ bibliography: references.bib
 # Introduction
 
 Self-attention without recurrence [@vaswani2017attention; @?] gave the Transformer for translation.
-BERT pre-trains *bidirectional* representations [see @TODO, p. 4]. [CITE] ease the training of deeper
-residual networks for images, as @he2016 did; write to someone@example.org, see @fig:one.
+BERT pre-trains *bidirectional* representations [see @TODO, p. 4].
+
+[CITE] ease the training of deeper residual
+networks for images, as @he2016 did; write to someone@example.org, see @fig:one.
 
 ```
 [CITE] and [@?] in code
