@@ -196,9 +196,8 @@ class Editor:
     def marks(self, uri: str, count: int) -> list[lsp.Diagnostic]:
         """The diagnostics of a file, once there are as many."""
         with self._told:
-            assert self._told.wait_for(lambda: len(self.diagnostics.get(uri, "?")) == count, 60), (
-                self.diagnostics
-            )
+            in_time = self._told.wait_for(lambda: len(self.diagnostics.get(uri, [None] * 99)) == count, 60)
+            assert in_time, self.diagnostics
             return self.diagnostics[uri]
 
     def actions(self, uri: str, place: lsp.Range) -> list[lsp.CodeAction]:

@@ -15,7 +15,6 @@ from data.contexts import parse
 from data.keys import citation_key
 from indexer.search import Searcher
 from indexer.settings import Settings
-from model.encoder import Encoder
 
 pytest_plugins = ["door_servers"]
 
@@ -28,8 +27,9 @@ K = 5
 
 
 @pytest.fixture(scope="module")
-def searcher_of_doors(small_index: Path, tiny: Encoder) -> Searcher:
-    return Searcher(Settings(small_index, "cpu"), tiny)
+def searcher_of_doors(small_index: Path) -> Searcher:
+    """It loads the encoder by the index's word, in the precision that the doors choose."""
+    return Searcher(Settings(small_index, "cpu"))
 
 
 @pytest.mark.parametrize("text", TEXTS)
