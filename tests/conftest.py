@@ -21,6 +21,8 @@ from model.encoder import Encoder
 
 ROOT = Path(__file__).parent.parent
 
+pytest.register_assert_rewrite("door_servers")  # the plugin of the tests that knock at the servers
+
 os.environ["TOKENIZERS_PARALLELISM"] = "false"  # some tests start processes
 for name in [name for name in os.environ if name.startswith("CITEMARK_")]:
     del os.environ[name]
