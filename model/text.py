@@ -16,6 +16,7 @@ from data.paper import Paper
 
 TEXT_FORM = "1"
 FORM_FILE = "citemark.json"
+OWN_WORDS = 3  # fewer words before a mark say nothing of their own
 
 Marks = Literal["drop", "cite", "keep"]
 """What a query keeps of a context's marks: neither, [CITE] alone, or [CITE] and [OTHER]."""
@@ -31,10 +32,16 @@ def passage_text(paper: Paper) -> str:
 def query_text(context: Context, marks: Marks = DEFAULT_MARKS, draft: Paper | None = None) -> str:
     """A context as the encoder reads it: the sentence, with those of its marks that `marks` names.
 
+    Without its marks nothing tells the citations of a sentence apart: the words between the citation
+    before and this one then stand first, once more (hit@10 of such contexts from .157 to .175 on dev).
+
     `draft`, the paper that is being written, is put after the sentence, so that a long one is cut first.
     """
     text = context.text
     if marks == "drop":
+        own = text.partition(CITE)[0].rpartition(OTHER)[2]
+        if CITE in text and OTHER in text and len(own.split()) >= OWN_WORDS:
+            text = f"{own.strip()}. {text}"
         text = text.replace(CITE, " ")
     if marks != "keep":
         text = text.replace(OTHER, " ")
