@@ -42,7 +42,8 @@ class _Commands(click.Group):
             click.echo(f"indexer: {line}", err=True)
             sys.exit(1)
         except (KeyboardInterrupt, click.Abort):
-            kept = "; the same command goes on from here" if ctx.invoked_subcommand in ("build", "harvest") else ""
+            resumes = ctx.invoked_subcommand in ("build", "harvest")
+            kept = "; the same command goes on from here" if resumes else ""
             click.echo(f"\nindexer: interrupted{kept}", err=True)
             sys.exit(130)
 
@@ -88,7 +89,8 @@ def build(
     """Build an index of SOURCE and publish it.
 
     SOURCE is a file (.jsonl, .json or .csv, plain, .gz or .zst; .parquet; .bib; arXiv's metadata
-    snapshot as it is), a folder of them, a BEIR folder, `starter`, or a Hugging Face data set
+    snapshot as it is; dumps of OpenAlex and Semantic Scholar; the ACL Anthology's .xml; Zotero's .json
+    and .rdf), a folder of them, a BEIR folder, `starter`, or a Hugging Face data set
     (hf:owner/name). A build that was killed goes on when the same command is run again.
     """
     settings = settings_of(index=index, device=device)

@@ -28,9 +28,7 @@ _FORMS = ("arXivRaw", "arXiv", "oai_dc")  # as data.harvest has them, which --he
     "--store", type=click.Path(path_type=Path), help="Folder of the records [default: INDEX-harvest]."
 )
 @click.option("--contact", default="", help="Your mail address, sent with each request. CITEMARK_CONTACT.")
-@click.option(
-    "--form", default="", type=click.Choice(("", *_FORMS)), help="Metadata form [default: arXivRaw]."
-)
+@click.option("--form", type=click.Choice(_FORMS), help="Metadata form [default: arXivRaw].")
 @click.option("--url", default="", help="An OAI-PMH repository [default: arXiv's].")
 @click.option(
     "--delay", type=click.FloatRange(0), default=3.0, show_default=True, help="Seconds between requests."
@@ -45,7 +43,7 @@ def harvest(
     until: str,
     store: Path | None,
     contact: str,
-    form: str,
+    form: str | None,
     url: str,
     delay: float,
     index: Path | None,
@@ -77,7 +75,7 @@ def harvest(
             since,
             until,
             url,
-            form,
+            form or "",
             contact,
             delay,
             lambda done, total: bars("harvesting", done, total, " records"),
@@ -130,7 +128,13 @@ def _updated(store: Path, index: Path, encoder: str, device: str, result: "Harve
 @click.command()
 @click.argument("sources", nargs=-1, required=True, type=click.Path(path_type=Path))
 @click.option("--corpus", required=True, help="The papers that can be cited: what `indexer build` takes.")
-@click.option("--out", type=click.Path(path_type=Path), default=Path("contexts.parquet"), show_default=True)
+@click.option(
+    "--out",
+    type=click.Path(path_type=Path),
+    default=Path("contexts.parquet"),
+    show_default=True,
+    help="File.",
+)
 @click.option("--json", "as_json", is_flag=True, help="Print the report as JSON.")
 def contexts(sources: tuple[Path, ...], corpus: str, out: Path, as_json: bool) -> None:
     """Collect the citing contexts of the papers in SOURCES for training and evaluation.
@@ -199,12 +203,14 @@ def _json_files(source: Path) -> list[Path]:
 @click.command()
 @click.argument("source", type=click.Path(path_type=Path))
 @click.option("--out", type=click.Path(path_type=Path), required=True, help="Folder for train, dev and test.")
-@click.option("--by", type=click.Choice(("paper", "year")), default="paper", show_default=True)
+@click.option(
+    "--by", type=click.Choice(("paper", "year")), default="paper", show_default=True, help="What decides."
+)
 @click.option("--dev", type=float, default=0.1, show_default=True, help="Share of the citing papers.")
 @click.option("--test", type=float, default=0.1, show_default=True, help="Share of the citing papers.")
 @click.option("--dev-year", type=int, help="First year of dev; what is older is train.")
 @click.option("--test-year", type=int, help="First year of test.")
-@click.option("--seed", type=int, default=0, show_default=True)
+@click.option("--seed", type=int, default=0, show_default=True, help="For another draw.")
 @click.option("--json", "as_json", is_flag=True, help="Print the counts as JSON.")
 def split(
     source: Path,
