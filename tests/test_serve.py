@@ -193,12 +193,17 @@ def test_every_operation_is_described_with_an_example(api: httpx2.Client) -> Non
 
 
 def test_the_api_keeps_to_its_description(api: httpx2.Client, tmp_path: Path) -> None:
-    """Schemathesis makes up requests from the OpenAPI description, good and bad ones."""
+    """Schemathesis makes up requests from the OpenAPI description, good and bad ones.
+
+    Without its check that all good data is accepted: a text needs a word, which no JSON Schema can say
+    for every script.
+    """
     shown = subprocess.run(
         [
             *(sys.executable, "-m", "schemathesis.cli", "run", f"{api.base_url}/openapi.json"),
             *("--max-examples", "12", "--seed", "7", "--generation-deterministic", "--no-color"),
             *("--phases", "examples,coverage,fuzzing", "--suppress-health-check", "all"),
+            *("--exclude-checks", "positive_data_acceptance"),
         ],
         cwd=tmp_path,
         env=environment(**QUIET),
