@@ -17,7 +17,7 @@ from data.matching import find_records, normal_title
 from data.paper import Paper
 from indexer.search import Hit, Ranked, Searcher, Snapshot
 
-FIT_RANK = 500  # a cited paper that stands lower than this among the corpus fits its sentence badly
+FIT_RANK = 1000  # a cited paper that stands lower than this fits its sentence badly; see docs/drafts.md
 YEARS_APART = 2  # from preprint to journal; more is an error
 SAME_TITLE = 0.9  # share of letters (difflib's ratio) from which two spellings are one title
 LIKE_TITLE = 0.75  # and from which one may be meant for the other
