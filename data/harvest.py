@@ -10,6 +10,7 @@ for again: unlike the libraries for this protocol, whose parsers mend a cut page
 """
 
 import json
+import logging
 import os
 import re
 import time
@@ -39,6 +40,9 @@ _LONGEST_WAIT = 3600.0  # seconds that a Retry-After may ask for
 _RESTARTS = 3
 _DATE = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}(?:T[0-9]{2}:[0-9]{2}:[0-9]{2}Z)?")
 _ARCHIVES = {"cs", "math", "stat", "eess", "econ", "q-bio", "q-fin"}  # the others are physics
+
+_log = logging.getLogger(__name__)
+logging.getLogger("stamina").setLevel(logging.ERROR)  # it names its function, not the fault
 
 Progress = Callable[[int, int], None]
 """Called after each page with the records so far and, where the repository tells, of how many."""
@@ -384,6 +388,7 @@ class Client:
     def _backoff(error: Exception) -> bool | float:
         if not isinstance(error, _Again):
             return False
+        _log.warning("%s; asking again%s", error, "" if error.wait is None else f" in {error.wait:.0f} s")
         return True if error.wait is None else error.wait
 
     def _fetch(self, query: dict[str, str]) -> bytes:
