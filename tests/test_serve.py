@@ -23,6 +23,7 @@ from data.errors import UserError
 from indexer.api_schema import MAX_BATCH
 from indexer.build import build
 from indexer.guard import MAX_BODY
+from indexer.search import LEXICAL_WEIGHT
 from indexer.serve import ServeSettings
 from model.encoder import Encoder
 
@@ -47,7 +48,7 @@ def test_search_has_a_list_of_hits_for_each_mark(api: httpx2.Client) -> None:
     hit = answer["contexts"][0]["hits"][0]
     assert hit["rank"] == 1
     assert hit["title"]
-    assert hit["score"] == pytest.approx(hit["dense"] + 0.1 * hit["bm25"], abs=1e-5)
+    assert hit["score"] == pytest.approx(hit["dense"] + LEXICAL_WEIGHT * hit["bm25"], abs=1e-5)
 
 
 def test_a_batch_answers_as_its_texts_alone(api: httpx2.Client) -> None:
