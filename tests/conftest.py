@@ -3,6 +3,7 @@
 import json
 import os
 import random
+import signal
 import subprocess
 import sys
 from collections.abc import Callable, Sequence
@@ -305,7 +306,10 @@ def process(tmp_path: Path) -> Callable[..., subprocess.CompletedProcess[str]]:
 
 @pytest.fixture
 def start(tmp_path: Path) -> Callable[..., subprocess.Popen[str]]:
-    """Start `python …` and give the process; stdin, stdout and stderr are pipes."""
+    """Start `python …` and give the process; stdin, stdout and stderr are pipes.
+
+    It heeds an interrupt even where the tests run in a shell's background, which ignores them.
+    """
 
     def run(*arguments: object, **variables: str) -> subprocess.Popen[str]:
         return subprocess.Popen(
@@ -316,6 +320,7 @@ def start(tmp_path: Path) -> Callable[..., subprocess.Popen[str]]:
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
             text=True,
+            preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
         )
 
     return run
