@@ -29,7 +29,7 @@ RANKING_NAMES = {
     "bm25": "Words only (BM25)",
 }
 SCORES = {
-    "hybrid": "The score is the closeness in meaning of text and paper (cosine, 1 at most), plus up to 0.1 "
+    "hybrid": "The score is the closeness in meaning of text and paper (cosine, 1 at most), plus up to 0.3 "
     "for the words they share.",
     "dense": "The score is the closeness in meaning of text and paper (cosine, 1 at most).",
     "bm25": "The score is BM25: the rarer the words that text and paper share, the higher.",
@@ -181,7 +181,7 @@ def answer(engine: Searcher, text: str, k: int, ranking: str) -> None:
 
 def marked(context: Context) -> str:
     """A context as markdown, its mark in colour and the other citations in grey."""
-    text = plain(context.text).replace(plain(CITE), ":primary-badge[CITE]")
+    text = plain(context.text).replace(plain(CITE), ":blue-badge[CITE]")
     return text.replace(plain(OTHER), ":gray-badge[CITE]")
 
 

@@ -212,10 +212,10 @@ def test_two_marks_get_a_list_each(page: AppTest) -> None:
 
 def test_the_context_of_each_mark_is_shown_with_the_mark_in_colour(page: AppTest) -> None:
     ask(page, "First one [CITE] and second one [CITE] of machine translation.")
-    contexts = [m.value for m in page.markdown if "primary-badge" in m.value]
+    contexts = [m.value for m in page.markdown if "blue-badge" in m.value]
     assert contexts == [
-        "First one :primary-badge[CITE] and second one :gray-badge[CITE] of machine translation\\.",
-        "First one :gray-badge[CITE] and second one :primary-badge[CITE] of machine translation\\.",
+        "First one :blue-badge[CITE] and second one :gray-badge[CITE] of machine translation\\.",
+        "First one :gray-badge[CITE] and second one :blue-badge[CITE] of machine translation\\.",
     ]
 
 

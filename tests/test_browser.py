@@ -1,0 +1,461 @@
+"""The page in a real browser: `streamlit run app.py` as a user starts it, and Chromium.
+
+Every test fails on a dialog, a script error, a request to any other host, and a traceback of the server.
+Pictures of what was seen are left in tests/screenshots/.
+"""
+
+import re
+import shutil
+import socket
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from functools import cache
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pytest
+from conftest import ROOT, environment
+from page_corpus import ADAM, ATTENTION, DPO, LANDMARKS, LORA, PAYLOADS, RARE_WORD, build_index
+
+from app import EXAMPLES
+from data.bibliography import bibtex
+from data.contexts import parse
+from data.paper import Paper
+from indexer.search import Searcher
+from indexer.settings import Settings
+from model.encoder import Encoder
+
+if TYPE_CHECKING:
+    from playwright.sync_api import Browser, BrowserContext, Locator, Page
+
+sync_api = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
+expect = sync_api.expect
+
+CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser")
+FLAGS = (
+    *("--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run"),
+    *("--disable-background-networking", "--disable-component-update", "--disable-sync"),
+)
+SCREENSHOTS = Path(__file__).parent / "screenshots"
+SENTENCE = "Neural machine translation with attention [CITE] learns to align and translate jointly."
+PATIENCE = 180_000  # ms: the first search loads the encoder, on a machine that may be busy
+DESK, PHONE = (1200, 900), (390, 844)
+
+pytestmark = [
+    pytest.mark.browser,
+    pytest.mark.skipif(CHROMIUM is None, reason="there is no chromium on the PATH"),
+]
+
+
+@dataclass
+class Visit:
+    """A page in a browser context of its own, and what happened there that should not have."""
+
+    page: "Page"
+    faults: list[str] = field(default_factory=list)
+
+    def rest(self) -> None:
+        """Wait until the server has nothing more to say; what is clicked before may be drawn anew."""
+        expect(self.page.locator("[data-testid=stApp][data-test-script-state=notRunning]")).to_be_visible()
+        expect(self.page.locator("[data-stale=true]")).to_have_count(0)
+
+    def ask(self, text: str) -> None:
+        self.rest()
+        self.page.get_by_label("Your text").fill(text)
+        self.page.get_by_role("button", name="Find papers").click()
+
+    def choose(self, label: str, option: str) -> None:
+        self.rest()
+        self.page.get_by_label(label).click()
+        self.page.get_by_role("option", name=option, exact=True).click()
+
+    def expect_hits(self, count: int) -> None:
+        """Wait until the answer has this many hits and is drawn to its end."""
+        expect(self.titles).to_have_count(count)
+        expect(self.page.get_by_text("The score is")).to_be_visible()
+        self.rest()
+
+    @property
+    def titles(self) -> "Locator":
+        return self.page.locator("[data-testid=stMarkdown] p").filter(
+            has=self.page.locator("strong"), has_text=re.compile(r"^\d+\. ")
+        )
+
+    def hit(self, rank: int) -> "Locator":
+        """The card of the hit of this rank in the first list."""
+        cards = self.page.locator("[data-testid=stVerticalBlock]").filter(
+            has=self.page.get_by_text("BibTeX", exact=True)
+        )
+        return cards.filter(has_text=re.compile(rf"^\s*{rank}\. ")).first
+
+    def picture(self, name: str) -> None:
+        SCREENSHOTS.mkdir(exist_ok=True)
+        self.page.screenshot(path=SCREENSHOTS / f"{name}.png", animations="disabled")
+
+
+Visitor = Callable[..., Visit]
+
+
+@pytest.fixture(scope="session")
+def index(tmp_path_factory: pytest.TempPathFactory, encoder: Encoder) -> Path:
+    return build_index(tmp_path_factory.mktemp("browser") / "index", encoder)
+
+
+@pytest.fixture(scope="session")
+def engine(index: Path, encoder: Encoder) -> Searcher:
+    return Searcher(Settings(index), encoder)
+
+
+@pytest.fixture(scope="session")
+def browser() -> "Iterator[Browser]":
+    expect.set_options(timeout=PATIENCE)
+    with sync_api.sync_playwright() as started:
+        chromium = started.chromium.launch(executable_path=CHROMIUM, args=list(FLAGS))
+        yield chromium
+        chromium.close()
+
+
+@contextmanager
+def serving(index: Path) -> Iterator[str]:
+    """The page over this index, as a process of its own; its address."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    command = [sys.executable, "-m", "streamlit", "run", "app.py", "--server.port", str(port)]
+    with subprocess.Popen(
+        command,
+        cwd=ROOT,
+        env=environment(CITEMARK_INDEX=str(index)),
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+    ) as process:
+        assert process.stdout is not None
+        try:
+            log = ""
+            while "URL: " not in log:
+                line = process.stdout.readline()
+                assert line, f"the server has gone: {log}"
+                log += line
+            yield f"http://127.0.0.1:{port}"
+        finally:
+            process.terminate()
+            log += process.stdout.read()
+    assert "Traceback" not in log, log
+
+
+@pytest.fixture(scope="session")
+def address(index: Path) -> Iterator[str]:
+    with serving(index) as url:
+        yield url
+
+
+@pytest.fixture(scope="session")
+def windows(browser: "Browser") -> "Callable[[tuple[int, int], str], BrowserContext]":
+    """A window of this size and colour scheme: one for all tests, which saves loading the page's scripts."""
+
+    @cache
+    def window(size: tuple[int, int], scheme: Any) -> "BrowserContext":
+        viewport = sync_api.ViewportSize(width=size[0], height=size[1])
+        context = browser.new_context(viewport=viewport, color_scheme=scheme)
+        context.set_default_timeout(PATIENCE)
+        return context
+
+    return window
+
+
+@pytest.fixture
+def visit_at(windows: "Callable[[tuple[int, int], str], BrowserContext]") -> Iterator[Visitor]:
+    """visit_at(url, size, scheme) opens the page; the faults of every visit are looked at in the end."""
+    visits: list[Visit] = []
+
+    def opened(url: str, size: tuple[int, int] = DESK, scheme: str = "light") -> Visit:
+        visit = Visit(windows(size, scheme).new_page())
+        visits.append(visit)
+        watch(visit, url)
+        visit.page.goto(url)
+        expect(visit.page.get_by_role("button").first).to_be_visible()
+        return visit
+
+    yield opened
+    for visit in visits:
+        visit.page.close()
+        assert visit.faults == []
+
+
+@pytest.fixture
+def visit(visit_at: Visitor, address: str) -> Visit:
+    return visit_at(address)
+
+
+def watch(visit: Visit, home: str) -> None:
+    """Note every dialog, script error, new window and request to another host; stop the requests."""
+    page, faults = visit.page, visit.faults
+
+    def dialog(seen: Any) -> None:
+        faults.append(f"dialog {seen.message}")
+        seen.dismiss()
+
+    def other(route: Any) -> None:
+        faults.append(f"request to {route.request.url}")
+        route.abort()
+
+    page.route(lambda url: not url.startswith(home) and not url.startswith("data:"), other)
+    page.on("dialog", dialog)
+    page.on("pageerror", lambda error: faults.append(f"script error {error}"))
+    page.on("popup", lambda popup: faults.append(f"new window {popup.url}"))
+    page.on(
+        "websocket",
+        lambda socket: (
+            faults.append(f"websocket to {socket.url}")
+            if not socket.url.startswith(home.replace("http", "ws"))
+            else None
+        ),
+    )
+
+
+def visible_text(locator: "Locator") -> str:
+    """What a reader sees, without the invisible joiners of app.plain."""
+    return locator.inner_text().replace("\u2060", "")
+
+
+def test_a_typed_sentence_finds_its_paper(visit: Visit) -> None:
+    visit.picture("empty")
+    visit.ask(SENTENCE)
+    visit.expect_hits(10)
+    assert ATTENTION in visible_text(visit.titles.first)
+    link = visit.titles.first.get_by_role("link")
+    assert link.get_attribute("href") == "https://arxiv.org/abs/1409.0473"
+    assert "noopener" in (link.get_attribute("rel") or "")
+    card = " ".join(visible_text(visit.hit(1)).split())
+    assert "Dzmitry Bahdanau, Kyunghyun Cho, Yoshua Bengio · 2014 · ICLR 2015 · arXiv 1409.0473" in card
+    assert re.search(r"meaning 0\.\d\d \+ words 0\.\d\d = 0\.\d\d$", card)
+    visit.picture("one-mark")
+
+
+def test_ctrl_enter_searches(visit: Visit) -> None:
+    visit.page.get_by_label("Your text").fill(SENTENCE)
+    visit.page.keyboard.press("Control+Enter")
+    visit.expect_hits(10)
+    assert ATTENTION in visible_text(visit.titles.first)
+
+
+def test_two_marks_get_two_lists(visit: Visit) -> None:
+    visit.ask(EXAMPLES["Two marks"])
+    visit.expect_hits(20)
+    for number in (1, 2):
+        expect(visit.page.get_by_role("heading", name=f"Citation {number} of 2")).to_be_visible()
+    assert LORA in visible_text(visit.titles.nth(0))
+    assert DPO in visible_text(visit.titles.nth(10))
+    visit.picture("two-marks")
+
+
+@pytest.mark.parametrize(
+    ("example", "title", "count"),
+    [("Translation", ATTENTION, 10), ("Optimiser", ADAM, 10), ("Two marks", LORA, 20)],
+)
+def test_an_example_fills_the_text_and_is_searched(
+    visit: Visit, example: str, title: str, count: int
+) -> None:
+    visit.page.get_by_text(example, exact=True).click()
+    visit.expect_hits(count)
+    assert title in visible_text(visit.titles.first)
+    expect(visit.page.get_by_label("Your text")).to_have_value(EXAMPLES[example])
+
+
+def test_an_abstract_opens_and_closes(visit: Visit, engine: Searcher) -> None:
+    visit.ask(SENTENCE)
+    visit.expect_hits(10)
+    abstract = visit.page.get_by_text(engine.search(parse(SENTENCE))[0][0].paper.abstract, exact=True)
+    expect(abstract).to_have_count(0)
+    toggle = visit.hit(1).get_by_text("Abstract", exact=True)
+    toggle.click()
+    expect(abstract).to_be_visible()
+    visit.picture("abstract")
+    toggle.click()
+    expect(abstract).to_have_count(0)
+
+
+def test_bibtex_is_shown_and_stays_while_another_opens(visit: Visit, engine: Searcher) -> None:
+    visit.ask(SENTENCE)
+    visit.expect_hits(10)
+    hits = engine.search(parse(SENTENCE))[0]
+    for rank in (1, 2):
+        visit.hit(rank).get_by_text("BibTeX", exact=True).click()
+        expect(visit.page.get_by_test_id("stCode")).to_have_count(rank)
+    codes = visit.page.get_by_test_id("stCode").locator("code").all_inner_texts()
+    assert [code.strip() for code in codes] == [bibtex(hit.paper).strip() for hit in hits[:2]]
+    visit.picture("bibtex")
+
+
+def test_a_text_without_a_mark_is_said_to_be_the_query(visit: Visit) -> None:
+    visit.ask("attention for machine translation")
+    visit.expect_hits(10)
+    notice = visit.page.get_by_text("There is no [CITE] in the text, so all of it is the query.")
+    expect(notice).to_be_visible()
+    visit.picture("no-mark")
+
+
+def test_an_empty_text_is_one_message(visit: Visit) -> None:
+    visit.ask("  ")
+    expect(visit.page.get_by_role("alert")).to_have_count(1)
+    expect(visit.page.get_by_role("alert")).to_contain_text("empty")
+    visit.picture("empty-text")
+
+
+def test_the_number_of_results_follows_the_choice(visit: Visit) -> None:
+    visit.ask(SENTENCE)
+    visit.expect_hits(10)
+    visit.choose("Number of results", "5 results")
+    visit.expect_hits(5)
+
+
+def test_hostile_papers_are_shown_as_they_are(visit: Visit, engine: Searcher) -> None:
+    visit.choose("Number of results", "50 results")
+    visit.choose("Ranking", "Words only (BM25)")
+    visit.ask(f"The {RARE_WORD} [CITE].")
+    visit.expect_hits(len(PAYLOADS))
+    (hits,) = engine.search(parse(f"The {RARE_WORD} [CITE]."), 50, "bm25")
+    assert len(hits) == len(PAYLOADS)
+    for toggle in ("Abstract", "BibTeX"):
+        buttons = visit.page.get_by_text(toggle, exact=True)
+        expect(buttons).to_have_count(len(PAYLOADS))
+        for button in buttons.all():
+            button.click()
+    expect(visit.page.get_by_test_id("stCode")).to_have_count(len(PAYLOADS))
+    expect(visit.page.get_by_test_id("stText")).to_have_count(len(PAYLOADS))
+    for hit in hits:
+        shown_as_it_is(visit, hit.rank, hit.paper)
+    assert visit.page.evaluate("window.pwned === undefined")
+    assert visit.page.url.count("/") == 3  # it has gone nowhere
+    assert injected(visit) == []
+    visit.picture("hostile")
+
+
+def shown_as_it_is(visit: Visit, rank: int, paper: Paper) -> None:
+    card = visit.hit(rank)
+    title, facts = visible_text(visit.titles.nth(rank - 1)).split("\n")
+    assert title == f"{rank}. {paper.title}"
+    assert facts.startswith(", ".join(paper.authors[:4]))
+    links = [link.get_attribute("href") for link in card.get_by_role("link").all()]
+    assert links == ([paper.url] if paper.url else [])
+    assert card.get_by_test_id("stText").inner_text() == paper.abstract
+    assert card.locator("code").inner_text().strip() == bibtex(paper).strip()
+
+
+def injected(visit: Visit) -> list[str]:
+    """Elements and attributes in the page's body that only a paper's text could have made."""
+    found: list[str] = visit.page.locator("[data-testid=stMain]").evaluate(
+        """main => [...main.querySelectorAll('*')].filter(e =>
+            e.matches('script,img,iframe,object,embed,video,audio,base,meta,link,style,details,math,table,' +
+                      'li,blockquote,hr,del,u,sup,.katex,[role=img],.stMarkdownShimmer')
+            && !e.closest('button')
+            || [...e.attributes].some(a => /^on/.test(a.name) || /javascript:|evil/.test(a.value)
+                                           && !['aria-label', 'class'].includes(a.name)))
+            .map(e => e.outerHTML.slice(0, 200))"""
+    )
+    return found
+
+
+def test_a_hostile_text_of_the_user_is_shown_as_it_is(visit: Visit) -> None:
+    text = (
+        "<img src=x onerror=alert(1)> :material_home: ![i](http://evil.example/i.png) [CITE] $x$ **b** [CITE]"
+    )
+    visit.ask(text)
+    visit.expect_hits(20)
+    echo = (
+        visit.page.locator("p").filter(has=visit.page.locator(".stMarkdownBadge"), has_text="onerror").first
+    )
+    assert visible_text(echo) == text.replace("[CITE]", "CITE")
+    assert injected(visit) == []
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_a_narrow_screen_never_scrolls_sideways(visit_at: Visitor, address: str, scheme: str) -> None:
+    visit = visit_at(address, PHONE, scheme)
+    assert too_wide(visit) == []
+    visit.choose("Ranking", "Words only (BM25)")
+    visit.ask(f"{EXAMPLES['Two marks']} {'x' * 300} [CITE]")
+    visit.expect_hits(30)
+    for toggle in ("Abstract", "BibTeX"):
+        visit.hit(1).get_by_text(toggle, exact=True).click()
+    expect(visit.page.get_by_test_id("stCode")).to_be_visible()
+    assert too_wide(visit) == []
+    visit.picture(f"narrow-{scheme}")
+
+
+def test_a_narrow_screen_holds_hostile_papers(visit_at: Visitor, address: str) -> None:
+    visit = visit_at(address, PHONE)
+    visit.choose("Number of results", "50 results")
+    visit.choose("Ranking", "Words only (BM25)")
+    visit.ask(f"The {RARE_WORD} [CITE].")
+    visit.expect_hits(len(PAYLOADS))
+    assert too_wide(visit) == []
+
+
+def too_wide(visit: Visit) -> list[str]:
+    """What makes the page wider than the screen."""
+    found: list[str] = visit.page.evaluate(
+        """() => [document.documentElement, ...document.querySelectorAll('[data-testid=stMain] *')]
+            .filter(e => e.scrollWidth > innerWidth || e.getBoundingClientRect().right > innerWidth)
+            .map(e => e.outerHTML.slice(0, 200))"""
+    )
+    return found
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_both_themes_are_readable(visit_at: Visitor, address: str, scheme: str) -> None:
+    visit = visit_at(address, scheme=scheme)
+    visit.ask(EXAMPLES["Two marks"])
+    visit.expect_hits(20)
+    for toggle in ("Abstract", "BibTeX"):
+        visit.hit(1).get_by_text(toggle, exact=True).click()
+    expect(visit.page.locator("code", has_text="author")).to_be_visible()
+    background = visit.page.locator("[data-testid=stApp]").evaluate(
+        "e => getComputedStyle(e).backgroundColor"
+    )
+    assert (luminance(background) > 0.5) == (scheme == "light")
+    ratios = visit.page.locator("[data-testid=stMain]").evaluate(CONTRASTS)
+    assert {"Examples", "Find papers", "Abstract", "CITE"} <= {text for text, _ in ratios}
+    assert [f"{text}: {ratio:.2f}" for text, ratio in ratios if ratio < 4.5] == []
+    visit.picture(scheme)
+
+
+def luminance(colour: str) -> float:
+    red, green, blue = (int(part) / 255 for part in re.findall(r"\d+", colour)[:3])
+    return 0.2126 * red + 0.7152 * green + 0.0722 * blue
+
+
+# The contrast ratio (WCAG 2) of every element that has text of its own, colours blended over what is below.
+CONTRASTS = """main => {
+  const parse = c => { const v = c.match(/[\\d.]+/g).map(Number); return v.length < 4 ? [...v, 1] : v; };
+  const over = (top, below) => below.map((b, i) => i < 3 ? top[i] * top[3] + b * (1 - top[3]) : 1);
+  const below = e => e ? over(parse(getComputedStyle(e).backgroundColor), below(e.parentElement))
+                       : [255, 255, 255, 1];
+  const light = c => { const [r, g, b] = c.slice(0, 3).map(v => v / 255)
+    .map(v => v <= 0.03928 ? v / 12.92 : ((v + 0.055) / 1.055) ** 2.4);
+    return 0.2126 * r + 0.7152 * g + 0.0722 * b; };
+  return [...main.querySelectorAll('*')].filter(e => e.getClientRects().length
+      && [...e.childNodes].some(n => n.nodeType === 3 && n.textContent.trim())).map(e => {
+    const ground = below(e), a = light(over(parse(getComputedStyle(e).color), ground)), b = light(ground);
+    return [e.textContent.slice(0, 40), (Math.max(a, b) + 0.05) / (Math.min(a, b) + 0.05)];
+  });
+}"""
+
+
+def test_the_first_run_leads_to_a_search(visit_at: Visitor, index: Path, tmp_path: Path) -> None:
+    root = tmp_path / "index"
+    with serving(root) as url:
+        visit = visit_at(url)
+        expect(visit.page.get_by_text(f"indexer build starter --index {root}")).to_be_visible()
+        visit.picture("first-run")
+        shutil.copytree(index, root)
+        visit.page.get_by_role("button", name="Look again").click()
+        papers = LANDMARKS + 1 + len(PAYLOADS)
+        expect(visit.page.get_by_text(f"{papers} papers on this machine")).to_be_visible()
+        visit.ask(SENTENCE)
+        visit.expect_hits(10)
+        assert ATTENTION in visible_text(visit.titles.first)
