@@ -12,7 +12,7 @@ from data.bibliography import bibtex
 from data.contexts import CITE, OTHER, Context, parse
 from data.errors import UserError
 from data.paper import Paper
-from indexer.search import Hit, Searcher
+from indexer.search import LEXICAL_WEIGHT, Hit, Searcher
 from indexer.settings import RANKINGS, Settings, from_environment
 from indexer.store import Store
 
@@ -29,8 +29,8 @@ RANKING_NAMES = {
     "bm25": "Words only (BM25)",
 }
 SCORES = {
-    "hybrid": "The score is the closeness in meaning of text and paper (cosine, 1 at most), plus up to 0.3 "
-    "for the words they share.",
+    "hybrid": "The score is the closeness in meaning of text and paper (cosine, 1 at most), plus up to "
+    f"{LEXICAL_WEIGHT} for the words they share.",
     "dense": "The score is the closeness in meaning of text and paper (cosine, 1 at most).",
     "bm25": "The score is BM25: the rarer the words that text and paper share, the higher.",
 }

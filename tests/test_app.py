@@ -15,7 +15,7 @@ from app import EXAMPLES, RANKING_NAMES, plain
 from data.bibliography import bibtex
 from data.contexts import MAX_QUERY, parse
 from indexer.build import build
-from indexer.search import Hit, Searcher
+from indexer.search import LEXICAL_WEIGHT, Hit, Searcher
 from indexer.settings import RANKINGS, Settings
 from model.encoder import Encoder
 
@@ -158,6 +158,8 @@ def test_the_parts_of_a_score_add_up_as_they_are_shown(page: AppTest) -> None:
     assert len(sums) == 10
     for meaning, words, score in sums:
         assert float(meaning) + float(words) == pytest.approx(float(score))
+    assert any(f"plus up to {LEXICAL_WEIGHT} for the words" in caption.value for caption in page.caption)
+    assert max(float(words) for _, words, _ in sums) == pytest.approx(LEXICAL_WEIGHT, abs=0.011)
 
 
 def test_the_abstract_is_shown_on_demand(page: AppTest, engine: Searcher) -> None:
