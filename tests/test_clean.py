@@ -364,3 +364,7 @@ def test_a_doi_is_plain_however_it_is_written(doi: str) -> None:
 )  # fmt: skip
 def test_latex_accents_are_letters(latex: str, letters: str) -> None:
     assert decode_accents(latex) == letters
+
+
+def test_marks_that_turn_the_direction_of_text_are_taken_out() -> None:
+    assert text("safe\u202egpj.exe\u2066 title\u2069") == "safe gpj.exe title"
