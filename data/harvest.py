@@ -28,6 +28,7 @@ from xml.etree.ElementTree import Element
 from filelock import FileLock, Timeout
 
 from data.errors import UserError
+from data.files import write_atomically
 from data.identifiers import arxiv_id, arxiv_year, doi_in, paper_id
 from data.safe_xml import BadXml, name, parse, text, texts
 
@@ -269,16 +270,7 @@ def _load(folder: Path) -> State:
 
 
 def _save(folder: Path, state: State) -> None:
-    _replace(folder / "log" / "state.json", json.dumps(asdict(state), indent=1).encode())
-
-
-def _replace(path: Path, content: bytes) -> None:
-    half = path.with_name(path.name + ".half")
-    with half.open("wb") as file:
-        file.write(content)
-        file.flush()
-        os.fsync(file.fileno())
-    half.replace(path)
+    write_atomically(folder / "log" / "state.json", json.dumps(asdict(state), indent=1).encode())
 
 
 def _cut(log: Path, size: int) -> None:

@@ -16,10 +16,11 @@ from numpy.typing import NDArray
 from data import corpus
 from data.corpus import Filter, Reading
 from data.errors import UserError
+from data.files import write_atomically
 from data.paper import Paper
 from data.table import BATCH, PaperTable
 from indexer import lexical, vectors
-from indexer.store import Generation, Manifest, Store, write_atomically
+from indexer.store import Generation, Manifest, Store
 from model.encoder import Encoder, Vectors
 from model.text import TEXT_FORM, passage_text
 

@@ -12,7 +12,8 @@ from pathlib import Path
 import pytest
 
 from data.errors import UserError
-from indexer.store import FORMAT, KEPT_GENERATIONS, Manifest, Store, _digest_of, write_atomically
+from data.files import write_atomically
+from indexer.store import FORMAT, KEPT_GENERATIONS, Manifest, Store, _digest_of
 
 FLIPS, CUTS = 200, 30
 HOLD = """
