@@ -6,7 +6,7 @@ TORCH_INDEX ?=
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip install --quiet -c constraints.txt $(if $(TORCH_INDEX),--extra-index-url $(TORCH_INDEX))
 
-.PHONY: run test test-slow format install clean
+.PHONY: run test test-slow faults mutants format install clean
 
 run: $(VENV)/.cpu
 	@ls citemark-index/generations/*/manifest.json >/dev/null 2>&1 || $(BIN)/indexer build starter
@@ -21,6 +21,14 @@ test: $(VENV)/.dev
 # The slow tests too: minutes to an hour, some with data that the repository does not hold.
 test-slow: $(VENV)/.dev
 	$(BIN)/pytest -m "slow or not slow"
+
+# The promises of SECURITY.md with their full numbers: minutes.
+faults: $(VENV)/.dev
+	$(BIN)/pytest -m faults
+
+# Does every promise's test fail when the promise is broken on purpose?
+mutants: $(VENV)/.dev
+	$(BIN)/python tests/faults/mutants.py
 
 format: $(VENV)/.dev
 	$(BIN)/ruff check --fix .
