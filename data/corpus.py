@@ -25,6 +25,7 @@ import pyarrow.parquet as pq
 
 from data.clean import FIELDS, Rejected, to_paper
 from data.errors import UserError
+from data.filter import Filter
 from data.paper import Paper
 from data.semantic_scholar import with_abstracts
 from data.table import PaperTable, PaperWriter
@@ -42,31 +43,6 @@ Seen = Callable[[int], object]
 
 Progress = Callable[[int, int], None]
 """The same with the records read so far as a second number."""
-
-
-@dataclass(frozen=True)
-class Filter:
-    """What to keep of a corpus: papers of any of the categories, first out in since..until.
-
-    A category matches itself and its subcategories: `cs` keeps `cs.CL`. A paper without a year
-    does not pass a year filter.
-    """
-
-    categories: tuple[str, ...] = ()
-    since: int | None = None
-    until: int | None = None
-
-    def keeps(self, paper: Paper) -> bool:
-        """Whether the paper passes."""
-        return self._keeps_year(paper.year) and (
-            not self.categories
-            or any(f"{c}.".startswith(f"{wanted}.") for c in paper.categories for wanted in self.categories)
-        )
-
-    def _keeps_year(self, year: int | None) -> bool:
-        if year is None:
-            return self.since is None and self.until is None
-        return (self.since is None or self.since <= year) and (self.until is None or year <= self.until)
 
 
 @dataclass

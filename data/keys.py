@@ -6,7 +6,7 @@ from collections.abc import Collection
 from itertools import count
 from typing import Literal, get_args
 
-from data.names import NAME_SUFFIX
+from data.names import NAME_SUFFIX, PLAIN_LETTERS
 from data.paper import Paper
 
 KeyStyle = Literal["scholar", "acl", "author-year", "alpha", "id"]
@@ -17,9 +17,6 @@ _SMALL_WORDS = {
     *("a", "an", "the", "on", "of", "for", "in", "to", "and", "with", "from", "by", "at"),
     *("is", "are", "be", "do", "does", "how"),
 }
-_PLAIN_LETTERS = str.maketrans(
-    {"ø": "o", "ł": "l", "ß": "ss", "æ": "ae", "œ": "oe", "đ": "d", "ð": "d", "þ": "th", "ı": "i"}
-)
 
 
 def citation_key(paper: Paper, style: KeyStyle = "scholar") -> str:
@@ -82,7 +79,7 @@ def _plain(text: str) -> str:
 
 
 def _ascii(text: str) -> str:
-    spelt = unicodedata.normalize("NFKD", text).lower().translate(_PLAIN_LETTERS)
+    spelt = unicodedata.normalize("NFKD", text).lower().translate(PLAIN_LETTERS)
     return spelt.encode("ascii", "ignore").decode()
 
 

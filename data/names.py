@@ -1,11 +1,17 @@
-"""Author lists as people write them, as names `Given Family`."""
+"""Author lists as people write them, as names `Given Family`, and which names are one author's."""
 
 import re
+import unicodedata
+from collections.abc import Sequence
 
 NAME_SUFFIX = re.compile(r"(?:jr|sr|ii|iii|iv)\.?", re.IGNORECASE)
 """What may follow a family name: `Jr.`, `III`."""
 _SUFFIX_PART = re.compile(rf",\s*({NAME_SUFFIX.pattern})(?=\s*(?:[,;&]|and\b|$))", re.IGNORECASE)
 _INITIALS = re.compile(r"(?:[A-Z]\.?[ -]?){1,4}")
+PLAIN_LETTERS = str.maketrans(
+    {"ø": "o", "ł": "l", "ß": "ss", "æ": "ae", "œ": "oe", "đ": "d", "ð": "d", "þ": "th", "ı": "i"}
+)
+"""What accents and strokes leave of the letters that Unicode does not take apart."""
 _NOBODY = ("", "others", "et al", "et al.")
 
 
@@ -47,3 +53,33 @@ def given_first(name: str) -> str:
     """`Family, Given` as `Given Family`; `Family, Jr., Given` as `Given Family Jr.`."""
     family, _, given = _SUFFIX_PART.sub(r" \1", name).partition(",")
     return f"{given.strip(' ,')} {family.strip()}".strip()
+
+
+def name_words(name: str) -> list[str]:
+    """The words of a name for comparison: given names first, no case, no accents, no `Jr.`.
+
+    `Łukasz Kaiser` and `KAISER, Lukasz` are [lukasz, kaiser], `Jean-Pierre O’Neil` has four words.
+    """
+    line = given_first(name)
+    if not line.isascii():
+        letters = unicodedata.normalize("NFKD", line).casefold().translate(PLAIN_LETTERS)
+        line = "".join(letter for letter in letters if not unicodedata.combining(letter))
+    words = re.findall(r"[^\W_]+", line.casefold())
+    return words[:-1] if len(words) > 1 and NAME_SUFFIX.fullmatch(words[-1]) else words
+
+
+def same_author(wanted: Sequence[str], name: Sequence[str]) -> bool:
+    """Whether a name is the wanted one, both as `name_words` gives them.
+
+    The last words, of the family name, are equal. The words wanted before it stand before it in the
+    name too, in their order, of which either may be an initial: `Bengio`, `Y. Bengio` and
+    `Yoshua Bengio` are all found as `Yoshua Bengio` and as `Y. Bengio`, but `Samy Bengio` is not.
+    """
+    if not wanted or wanted[-1:] != name[-1:]:
+        return False
+    rest = iter(name[:-1])
+    return all(any(_alike(word, other) for other in rest) for word in wanted[:-1])
+
+
+def _alike(one: str, other: str) -> bool:
+    return one == other or (1 in (len(one), len(other)) and one[0] == other[0])

@@ -5,6 +5,7 @@ from typing import Annotated, Literal
 from pydantic import BaseModel, ConfigDict, Field
 
 from data.contexts import MAX_QUERY
+from data.filter import Filter
 
 MAX_BATCH = 100
 MAX_K = 100
@@ -16,10 +17,27 @@ class Problem(BaseModel):
     detail: str
 
 
-class Asked(BaseModel):
-    """What every search may say."""
+Year = Annotated[int, Field(ge=1, le=9999)]
+Names = Annotated[list[Annotated[str, Field(min_length=1, max_length=200)]], Field(max_length=50)]
+
+
+class Kept(BaseModel):
+    """Which papers may be found: of any of the categories, by any of the authors, of these years."""
 
     model_config = ConfigDict(extra="forbid")
+    categories: Names = Field([], description="cs keeps cs.CL too")
+    since: Year | None = Field(None, description="First out in this year or later")
+    until: Year | None = Field(None, description="First out in this year or earlier")
+    authors: Names = Field([], description="Family name, or with given names or initials before it")
+
+    def filter(self) -> Filter:
+        """The same as a Filter. Raises UserError for an author without a letter."""
+        return Filter(tuple(self.categories), self.since, self.until, tuple(self.authors))
+
+
+class Asked(Kept):
+    """What every search may say."""
+
     k: Annotated[int, Field(ge=1, le=MAX_K)] | None = Field(None, description="Papers to list")
     ranking: Literal["hybrid", "dense", "bm25"] | None = Field(None, description="How to rank them")
 
@@ -41,6 +59,13 @@ class BatchRequest(Asked):
 
     model_config = ConfigDict(json_schema_extra={"examples": [{"texts": [SENTENCE], "k": 5}]})
     texts: Annotated[list[Text], Field(min_length=1, max_length=MAX_BATCH)]
+
+
+class SimilarRequest(Kept):
+    """The paper whose neighbours are wanted."""
+
+    id: PaperId = Field(description="The paper's id", examples=["arxiv:1512.03385"])
+    k: Annotated[int, Field(ge=1, le=MAX_K)] | None = Field(None, description="Papers to list")
 
 
 class CiteRequest(BaseModel):

@@ -14,9 +14,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from data import corpus
-from data.corpus import Filter, Reading
+from data.corpus import Reading
 from data.errors import UserError
 from data.files import write_atomically
+from data.filter import Filter
 from data.paper import Paper
 from data.table import BATCH, PaperTable
 from indexer import lexical, vectors

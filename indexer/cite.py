@@ -15,6 +15,7 @@ from typing import Any
 
 from data.contexts import CITE, OTHER
 from data.errors import UserError
+from data.filter import Filter
 from data.keys import KeyStyle
 from data.library import Bibliography, keys_for, read_bibliography, with_entries
 from data.manuscript import Draft, Mark, Source, fill, parse_draft, read_draft
@@ -60,9 +61,13 @@ def open_draft(path: Path, bibs: Sequence[Path] = ()) -> tuple[Draft, list[Bibli
 
 
 def suggest(
-    draft: Draft, libraries: Sequence[Bibliography], searcher: Searcher, k: int | None = None
+    draft: Draft,
+    libraries: Sequence[Bibliography],
+    searcher: Searcher,
+    k: int | None = None,
+    keep: Filter | None = None,
 ) -> list[Suggestion]:
-    """The best k papers for each mark of the draft, all found in one search.
+    """The best k papers (of those that pass `keep`) for each mark of the draft, all found in one search.
 
     Left out are the draft itself and what the same command cites already.
     """
@@ -70,7 +75,8 @@ def suggest(
     k = searcher.settings.k if k is None else k
     more = 1 + max((len(mark.beside) for mark in marks), default=0)
     asked = [mark for mark in marks if _has_words(mark)]
-    found = searcher.search([mark.context for mark in asked], min(k + more, 1000)) if asked else []
+    contexts = [mark.context for mark in asked]
+    found = searcher.search(contexts, min(k + more, 1000), keep=keep) if asked else []
     hits = dict(zip(map(id, asked), found, strict=True))
     title = normal_title(draft.title)
     return [

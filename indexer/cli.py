@@ -17,11 +17,12 @@ from indexer.commands_corpora import contexts as contexts_command
 from indexer.commands_corpora import harvest, split
 from indexer.commands_doors import lsp, mcp, serve
 from indexer.commands_draft import audit, cite, export
-from indexer.options import index_options, print_json, settings_of
-from indexer.settings import RANKINGS
+from indexer.options import filter_options, index_options, print_json, settings_of
+from indexer.settings import RANKINGS, Settings
 
 if TYPE_CHECKING:
     from data.corpus import Reading
+    from data.filter import Filter
     from indexer.search import Hit
     from indexer.store import Manifest
 
@@ -64,9 +65,7 @@ def main() -> None:
 @click.argument("source")
 @index_options
 @click.option("--encoder", default="minilm", show_default=True, help="minilm, a folder or a hub name.")
-@click.option("--category", "categories", multiple=True, help="Keep this category; may be repeated.")
-@click.option("--since", type=int, help="Keep papers of this year and later.")
-@click.option("--until", type=int, help="Keep papers of this year and earlier.")
+@filter_options("Keep")
 @click.option(
     "--max-rejects",
     type=click.FloatRange(0, 1),
@@ -80,9 +79,7 @@ def build(
     index: Path | None,
     device: str | None,
     encoder: str,
-    categories: tuple[str, ...],
-    since: int | None,
-    until: int | None,
+    keep: "Filter",
     max_rejects: float,
     as_json: bool,
 ) -> None:
@@ -94,14 +91,12 @@ def build(
     (hf:owner/name). A build that was killed goes on when the same command is run again.
     """
     settings = settings_of(index=index, device=device)
-    from data.corpus import Filter
     from indexer.build import REJECTS
     from indexer.build import build as build_index
     from indexer.build import check as check_build
     from indexer.progress import Bars
     from model.encoder import Encoder
 
-    keep = Filter(categories, since, until)
     check_build(source, settings.index)
     with Bars() as bars:
         generation, reading = build_index(
@@ -123,6 +118,7 @@ def build(
 @index_options
 @click.option("-k", type=click.IntRange(1, 1000), help="Papers to list [default: 10].")
 @click.option("--ranking", type=click.Choice(RANKINGS), help="[default: hybrid]")
+@filter_options("Only")
 @click.option("--json", "as_json", is_flag=True, help="Print the result as JSON.")
 def search(
     text: str,
@@ -130,6 +126,7 @@ def search(
     device: str | None,
     k: int | None,
     ranking: str | None,
+    keep: "Filter",
     as_json: bool,
 ) -> None:
     """List the papers for each [CITE] of TEXT (`-` reads it from stdin); without a mark, for TEXT."""
@@ -139,7 +136,7 @@ def search(
     contexts = parse(_stdin() if text == "-" else text)
     from indexer.search import Searcher
 
-    answers = Searcher(settings).search(contexts)
+    answers = Searcher(settings).search(contexts, keep=keep)
     if as_json:
         print_json(
             {
@@ -156,7 +153,7 @@ def search(
         for hit in hits:
             click.echo(_line(hit))
         if not hits:
-            click.echo("no paper shares a word with the text; try --ranking hybrid", err=True)
+            click.echo(_nothing(settings, keep), err=True)
 
 
 @main.command()
@@ -254,7 +251,11 @@ def _described(facts: dict[str, Any]) -> Iterator[tuple[str, str]]:
     yield (
         "kept",
         ", ".join(
-            [*kept["categories"], *(f"{n} {kept[n]}" for n in ("since", "until") if kept[n] is not None)]
+            [
+                *kept["categories"],
+                *(f"{n} {kept[n]}" for n in ("since", "until") if kept[n] is not None),
+                *(f"by {name}" for name in kept.get("authors", ())),  # an older index has none
+            ]
         )
         or "everything",
     )
@@ -272,6 +273,13 @@ def _duration(seconds: float) -> str:
     if hours:
         return f"{hours} h {minutes} min"
     return f"{minutes} min {rest} s" if minutes else f"{seconds:.1f} s"
+
+
+def _nothing(settings: Settings, keep: "Filter") -> str:
+    if settings.ranking != "bm25":
+        return "no paper passes the filter"
+    which = "no paper that passes the filter" if keep else "no paper"
+    return f"{which} shares a word with the text; try --ranking hybrid"
 
 
 def _line(hit: "Hit") -> str:

@@ -173,11 +173,12 @@ def contexts(sources: tuple[Path, ...], corpus: str, out: Path, as_json: bool) -
 def _catalogue(source: str) -> "Catalogue":
     from data import corpus
     from data.citing import Catalogue
+    from data.filter import Filter
     from data.table import PaperTable
 
     with tempfile.TemporaryDirectory() as folder:
         table = Path(folder) / "papers.arrow"
-        corpus.write(source, table, corpus.Filter())
+        corpus.write(source, table, Filter())
         return Catalogue(PaperTable(table))
 
 

@@ -8,10 +8,11 @@ from typing import TYPE_CHECKING
 import click
 
 from data.errors import UserError
-from indexer.options import index_options, print_json, settings_of
+from indexer.options import filter_options, index_options, print_json, settings_of
 from indexer.settings import RANKINGS, Settings
 
 if TYPE_CHECKING:
+    from data.filter import Filter
     from data.library import Bibliography
     from data.manuscript import Draft
     from indexer.cite import Change, Choice, Suggestion
@@ -40,6 +41,7 @@ _style = click.option(
 @index_options
 @click.option("-k", type=click.IntRange(1, 1000), help="Papers for each mark [default: 10].")
 @_ranking
+@filter_options("Only")
 @click.option("--write", is_flag=True, help="Put keys into the draft and entries into the .bib file.")
 @click.option(
     "--accept-above",
@@ -56,6 +58,7 @@ def cite(
     device: str | None,
     k: int | None,
     ranking: str | None,
+    keep: "Filter",
     write: bool,
     accept_above: float | None,
     key_style: str,
@@ -76,7 +79,8 @@ def cite(
 
     found, libraries = manuscript_pass.open_draft(draft, bibs)
     _warn(found, libraries)
-    suggestions = _suggestions(found, libraries, settings, manuscript_pass.SHOWN if asked else settings.k)
+    k = manuscript_pass.SHOWN if asked else settings.k
+    suggestions = _suggestions(found, libraries, settings, k, keep)
     if accept_above is not None:
         choices = manuscript_pass.accept_above(suggestions, accept_above)
     else:
@@ -110,12 +114,12 @@ def _warn(draft: "Draft", libraries: "list[Bibliography]") -> None:
 
 
 def _suggestions(
-    draft: "Draft", libraries: "list[Bibliography]", settings: Settings, k: int
+    draft: "Draft", libraries: "list[Bibliography]", settings: Settings, k: int, keep: "Filter"
 ) -> "list[Suggestion]":
     from indexer.cite import suggest
     from indexer.search import Searcher
 
-    return suggest(draft, libraries, Searcher(settings), k) if draft.marks else []
+    return suggest(draft, libraries, Searcher(settings), k, keep) if draft.marks else []
 
 
 def _choices(suggestions: "list[Suggestion]", libraries: "list[Bibliography]") -> "list[Choice]":

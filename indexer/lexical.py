@@ -18,6 +18,7 @@ import Stemmer
 from bm25s.tokenization import Tokenizer
 from numpy.lib.format import open_memmap
 
+from data.filter import Selection
 from data.paper import Paper
 from indexer.vectors import Rows
 from model.encoder import Vectors
@@ -115,12 +116,13 @@ class LexicalIndex:
     def __len__(self) -> int:
         return self._count
 
-    def search(self, texts: Sequence[str], k: int) -> tuple[Vectors, Rows]:
+    def search(self, texts: Sequence[str], k: int, keep: Selection | None = None) -> tuple[Vectors, Rows]:
         """The k best rows of each text: (scores, rows), best first, shape (len(texts), min(k, size)).
 
-        A row that shares no word with the text has score 0.
+        A row that shares no word with the text has score 0. With `keep`, only its rows count; the
+        weights of words stay those of the whole corpus.
         """
-        k = min(k, self._count)
+        k = min(k, self._count if keep is None else len(keep))
         scores, rows = np.zeros((len(texts), k), np.float32), np.zeros((len(texts), k), np.int64)
         tokens = bm25s.tokenize(
             list(texts),
@@ -131,8 +133,8 @@ class LexicalIndex:
         )
         for number, words in enumerate(tokens):
             every = self._retriever.get_scores_from_ids(self._retriever.get_tokens_ids(words))
-            rows[number] = _best(every, k)
-            scores[number] = every[rows[number]]
+            best = _best(every, k) if keep is None else keep.rows[_best(every[keep.rows], k)]
+            rows[number], scores[number] = best, every[best]
         return scores, rows
 
 
@@ -142,6 +144,8 @@ def _best(scores: Vectors, k: int) -> Rows:
     bm25s's own selection takes any of the equal ones, so that the first five of ten answers need not
     be the five of five.
     """
+    if not k:
+        return np.zeros(0, np.int64)
     least = np.partition(scores, -k)[-k]
     above = np.flatnonzero(scores > least)
     chosen = np.concatenate([above, np.flatnonzero(scores == least)[: k - len(above)]])

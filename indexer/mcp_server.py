@@ -15,7 +15,16 @@ from data.contexts import CITE, MAX_QUERY, OTHER, parse
 from data.errors import UserError
 from data.paper import Paper
 from indexer.answers import answer, entries, release
-from indexer.api_schema import MAX_BATCH, CiteAnswer, ContextAnswer, PaperId, SearchAnswer
+from indexer.api_schema import (
+    MAX_BATCH,
+    CiteAnswer,
+    ContextAnswer,
+    Kept,
+    Names,
+    PaperId,
+    SearchAnswer,
+    Year,
+)
 from indexer.guard import LOOPBACK, MAX_BODY, Guard
 from indexer.search import Searcher, UnknownPaper
 
@@ -27,6 +36,10 @@ INSTRUCTIONS = (
 READS = ToolAnnotations(read_only_hint=True, idempotent_hint=True, open_world_hint=False)
 Query = Annotated[str, Field(min_length=1, max_length=MAX_QUERY)]
 Count = Annotated[int, Field(ge=1, le=50, description="Papers to list")]
+Since = Annotated[Year | None, Field(description="Only papers of this year or later")]
+Until = Annotated[Year | None, Field(description="Only papers of this year or earlier")]
+Categories = Annotated[Names, Field(description="Only papers of any of these categories; cs has cs.CL too")]
+Authors = Annotated[Names, Field(description="Only papers by any of these, family or full names")]
 
 
 def create_server(searcher: Searcher) -> MCPServer:
@@ -44,18 +57,28 @@ def create_server(searcher: Searcher) -> MCPServer:
     async def suggest_citations(
         text: Annotated[Query, Field(description=f"One or more sentences, {CITE} where a citation belongs")],
         k: Count = 5,
+        since: Since = None,
+        until: Until = None,
+        categories: Categories = [],  # noqa: B006  # it becomes the schema's default
+        authors: Authors = [],  # noqa: B006
     ) -> SearchAnswer:
         """The papers to cite at each [CITE] of a text, best first."""
-        return await _asked(lambda: _search(searcher, text, k))
+        kept = Kept(categories=categories, since=since, until=until, authors=authors)
+        return await _asked(lambda: _search(searcher, text, k, kept))
 
     @server.tool(annotations=READS)
     async def find_papers(
         query: Annotated[Query, Field(description="What the papers are about, or words of a title")],
         k: Count = 10,
+        since: Since = None,
+        until: Until = None,
+        categories: Categories = [],  # noqa: B006
+        authors: Authors = [],  # noqa: B006
     ) -> ContextAnswer:
         """Papers of the corpus about a subject, best first."""
         plain = query.replace(CITE, " ").replace(OTHER, " ")
-        return (await _asked(lambda: _search(searcher, plain, k))).contexts[0]
+        kept = Kept(categories=categories, since=since, until=until, authors=authors)
+        return (await _asked(lambda: _search(searcher, plain, k, kept))).contexts[0]
 
     @server.tool(annotations=READS)
     async def get_bibtex(
@@ -70,9 +93,10 @@ def create_server(searcher: Searcher) -> MCPServer:
     return server
 
 
-def _search(searcher: Searcher, text: str, k: int) -> SearchAnswer:
+def _search(searcher: Searcher, text: str, k: int, kept: Kept) -> SearchAnswer:
     contexts = parse(text)
-    return SearchAnswer.model_validate(answer(contexts, searcher.search(contexts, k)))
+    found = searcher.search(contexts, k, keep=kept.filter())
+    return SearchAnswer.model_validate(answer(contexts, found))
 
 
 def _cited(searcher: Searcher, ids: list[str]) -> CiteAnswer:

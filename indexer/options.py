@@ -3,6 +3,7 @@
 import json
 from collections.abc import Callable
 from dataclasses import replace
+from functools import wraps
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +20,39 @@ def index_options(command: Callable[..., Any]) -> Callable[..., Any]:
     ):
         command = option(command)
     return command
+
+
+def filter_options(verb: str) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
+    """The options of a filter, as in "`verb` papers of this year and later"; it comes as `keep`."""
+
+    def with_options(command: Callable[..., Any]) -> Callable[..., Any]:
+        @wraps(command)
+        def filtered(
+            *args: Any,
+            categories: tuple[str, ...],
+            since: int | None,
+            until: int | None,
+            authors: tuple[str, ...],
+            **options: Any,
+        ) -> Any:
+            from data.filter import Filter
+
+            return command(*args, keep=Filter(categories, since, until, authors), **options)
+
+        for option in (
+            click.option(
+                "--author", "authors", multiple=True, help=f"{verb} papers by this author; may be repeated."
+            ),
+            click.option("--until", type=int, help=f"{verb} papers of this year and earlier."),
+            click.option("--since", type=int, help=f"{verb} papers of this year and later."),
+            click.option(
+                "--category", "categories", multiple=True, help=f"{verb} this category; may be repeated."
+            ),
+        ):
+            filtered = option(filtered)
+        return filtered
+
+    return with_options
 
 
 def settings_of(**flags: Any) -> Settings:

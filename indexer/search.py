@@ -4,6 +4,7 @@ import threading
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
+from functools import lru_cache, partial
 from typing import Any
 
 import numpy as np
@@ -11,6 +12,7 @@ from numpy.typing import NDArray
 
 from data.contexts import Context
 from data.errors import UserError
+from data.filter import Filter, Selection
 from data.paper import Paper
 from data.table import PaperTable
 from indexer.lexical import LexicalIndex
@@ -21,6 +23,7 @@ from model.encoder import Encoder, Vectors
 from model.text import TEXT_FORM, query_text
 
 CANDIDATES = 300
+SELECTIONS = 8  # of the latest filters: one is 9 bytes a paper at most
 LEXICAL_WEIGHT = 0.3  # hit@10 on dev: .253 with 0.1, .266 with 0.2, .273 with 0.3
 
 
@@ -68,6 +71,11 @@ class Snapshot:
         self._lock = threading.Lock()
         self._vectors: VectorIndex | None = None
         self._words: LexicalIndex | None = None
+        self._select = lru_cache(SELECTIONS)(partial(Selection, self.papers))
+
+    def select(self, keep: Filter | None) -> Selection | None:
+        """The rows that a filter allows, found once for the latest filters; None where that is all."""
+        return self._select(keep) if keep else None
 
     @property
     def vectors(self) -> VectorIndex:
@@ -130,9 +138,15 @@ class Searcher:
                     self.snapshot = newer
 
     def search(
-        self, contexts: Sequence[Context], k: int | None = None, ranking: str | None = None
+        self,
+        contexts: Sequence[Context],
+        k: int | None = None,
+        ranking: str | None = None,
+        keep: Filter | None = None,
     ) -> list[list[Hit]]:
         """The best k papers of each context, by the settings' k and ranking unless given.
+
+        With `keep`, the best k of those that pass it, fewer only where fewer pass.
 
         Raises UserError for a k or a ranking that Settings would refuse.
         """
@@ -142,7 +156,7 @@ class Searcher:
             ranking=self.settings.ranking if ranking is None else ranking,
         )
         snapshot = self._newest()
-        ranked = self.rank(contexts, asked.k, asked.ranking, snapshot)
+        ranked = self.rank(contexts, asked.k, asked.ranking, snapshot, keep)
         return [_hits(ranked, query, snapshot) for query in range(len(contexts))]
 
     def paper(self, paper_id: str) -> Paper:
@@ -150,15 +164,16 @@ class Searcher:
         snapshot = self._newest()
         return snapshot.papers[self._row(paper_id, snapshot)]
 
-    def similar(self, paper_id: str, k: int | None = None) -> list[Hit]:
-        """The best k papers by the cosine with this paper's own vector, itself left out.
+    def similar(self, paper_id: str, k: int | None = None, keep: Filter | None = None) -> list[Hit]:
+        """The best k papers (of those that pass `keep`) by the cosine with this paper's vector, without it.
 
         Raises UnknownPaper, and UserError for a k that Settings would refuse.
         """
         k = replace(self.settings, k=self.settings.k if k is None else k).k
         snapshot = self._newest()
         row = self._row(paper_id, snapshot)
-        scores, rows = snapshot.vectors.search(snapshot.vectors.stored([row]), k + 1)
+        stored = snapshot.vectors.stored([row])
+        scores, rows = snapshot.vectors.search(stored, k + 1, snapshot.select(keep))
         others = np.flatnonzero(rows[0] != row)[:k]
         scores, rows = scores[:, others], rows[:, others]
         return _hits(Ranked(rows, scores, dense=scores), 0, snapshot)
@@ -175,26 +190,33 @@ class Searcher:
         return row
 
     def rank(
-        self, contexts: Sequence[Context], k: int, ranking: str, snapshot: Snapshot | None = None
+        self,
+        contexts: Sequence[Context],
+        k: int,
+        ranking: str,
+        snapshot: Snapshot | None = None,
+        keep: Filter | None = None,
     ) -> Ranked:
         """Rows and scores of the best k papers of each context; rows of -1 pad short answers.
 
         `ranking` is `dense`, `bm25` or `hybrid`: the cosine plus LEXICAL_WEIGHT times the BM25
-        score's share of the context's best, over the candidates of both.
+        score's share of the context's best, over the candidates of both. The papers that `keep` does
+        not let pass are no candidates.
         """
         snapshot = snapshot or self.snapshot
+        allowed = snapshot.select(keep)
         if ranking == "dense":
-            scores, rows = snapshot.vectors.search(self._encode(contexts, snapshot), k)
+            scores, rows = snapshot.vectors.search(self._encode(contexts, snapshot), k, allowed)
             return Ranked(rows, scores, dense=scores)
         lexical, lexical_rows = snapshot.words.search(
-            [query_text(c) for c in contexts], k if ranking == "bm25" else max(k, CANDIDATES)
+            [query_text(c) for c in contexts], k if ranking == "bm25" else max(k, CANDIDATES), allowed
         )
         lexical_rows = np.where(lexical > 0, lexical_rows, -1)
         shares = (lexical / np.maximum(lexical[:, :1], 1e-9)).astype(np.float32)
         if ranking == "bm25":
             return Ranked(lexical_rows, lexical, bm25=shares)
         queries = self._encode(contexts, snapshot)
-        dense, dense_rows = snapshot.vectors.search(queries, max(k, CANDIDATES))
+        dense, dense_rows = snapshot.vectors.search(queries, max(k, CANDIDATES), allowed)
         return _fuse(snapshot, queries, (dense, dense_rows), (shares, lexical_rows), k)
 
     def _encode(self, contexts: Sequence[Context], snapshot: Snapshot) -> Vectors:
@@ -246,7 +268,7 @@ def _fuse(
     lexical: tuple[Vectors, Rows],
     k: int,
 ) -> Ranked:
-    count, k = len(queries), min(k, len(snapshot.papers))
+    count, k = len(queries), min(k, dense[1].shape[1])
     rows = np.full((count, k), -1, np.int64)
     scores, cosines, shares = (np.zeros((count, k), np.float32) for _ in range(3))
     for query in range(count):

@@ -23,7 +23,6 @@ from data.contexts import Context, parse
 from data.errors import UserError
 from indexer.answers import answer, entries, record, release
 from indexer.api_schema import (
-    MAX_K,
     Asked,
     BatchAnswer,
     BatchRequest,
@@ -36,6 +35,7 @@ from indexer.api_schema import (
     SearchAnswer,
     SearchRequest,
     SimilarAnswer,
+    SimilarRequest,
 )
 from indexer.guard import LOOPBACK, MAX_BODY, Busy, Gate, Guard, open_to_others, problem
 from indexer.search import Searcher, UnknownPaper
@@ -169,9 +169,11 @@ async def batch(asked: BatchRequest, door: DoorOf) -> BatchAnswer:
 
 
 async def _answers(door: Door, texts: Sequence[Sequence[Context]], asked: Asked) -> list[SearchAnswer]:
+    keep = asked.filter()
+
     def work() -> list[SearchAnswer]:
         every = [context for contexts in texts for context in contexts]
-        found = iter(door.searcher.search(every, asked.k, asked.ranking))
+        found = iter(door.searcher.search(every, asked.k, asked.ranking, keep))
         return [
             SearchAnswer.model_validate(answer(contexts, [next(found) for _ in contexts]))
             for contexts in texts
@@ -188,12 +190,11 @@ async def paper(paper_id: IdOf, door: DoorOf) -> PaperRecord:
 
 
 @router.get("/similar", responses=_problems(404, 422, 429, 503))
-async def similar(
-    paper_id: IdOf, door: DoorOf, k: Annotated[int | None, Query(ge=1, le=MAX_K)] = None
-) -> SimilarAnswer:
+async def similar(asked: Annotated[SimilarRequest, Query()], door: DoorOf) -> SimilarAnswer:
     """The papers whose vectors are nearest to a paper's."""
-    hits = await _searched(door, lambda: door.searcher.similar(paper_id, k))
-    return SimilarAnswer.model_validate({"paper_id": paper_id, "hits": [hit.as_dict() for hit in hits]})
+    keep = asked.filter()
+    hits = await _searched(door, lambda: door.searcher.similar(asked.id, asked.k, keep))
+    return SimilarAnswer.model_validate({"paper_id": asked.id, "hits": [hit.as_dict() for hit in hits]})
 
 
 @router.post("/cite", responses=_problems(404, 413, 422, 429, 503))

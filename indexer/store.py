@@ -99,6 +99,8 @@ def rebuild(root: Path, manifest: Manifest | None = None) -> str:
         for name in ("since", "until"):
             if manifest.kept.get(name) is not None:
                 words += [f"--{name}", str(manifest.kept[name])]
+        for author in manifest.kept.get("authors", ()):
+            words += ["--author", author]
     return f"build the index again with: {shlex.join(words)}"
 
 

@@ -1,6 +1,8 @@
 """The FAISS index of a corpus's vectors: exact, half precision on disk and in memory, GPU or CPU."""
 
+import threading
 from collections.abc import Iterable, Sequence
+from functools import lru_cache, partial
 from pathlib import Path
 from typing import Any
 
@@ -9,10 +11,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from data.errors import UserError
+from data.filter import Selection
 from model.encoder import Vectors
 
 Rows = NDArray[np.int64]
 MAX_GPU_K = 2048
+FEW = 4096  # selected rows that are faster compared one by one than by a scan that skips the others
+GATHERED = 4  # selections whose vectors a GPU holds a second time
 
 
 def write(path: Path, dimension: int, blocks: Iterable[Vectors]) -> int:
@@ -66,34 +71,70 @@ class VectorIndex:
         return self._count
 
     def _to_gpu(self) -> None:
-        config = faiss.GpuIndexFlatConfig()
-        config.useFloat16 = True
         self._resources = faiss.StandardGpuResources()
-        on_gpu = faiss.GpuIndexFlatIP(self._resources, self.dimension, config)
-        for start in range(0, self._count, 1 << 18):
-            on_gpu.add(self._halves[start : start + (1 << 18)].astype(np.float32))
-        self._index = on_gpu
+        self._index = _gpu_index(self._resources, self._halves, None)
+        gather = partial(_gpu_index, self._resources, self._halves)
+        self._gathered = lru_cache(GATHERED)(gather)  # no reference to self: it is freed with its owner
+        self._on_gpu = threading.Lock()  # the resources serve one search at a time
 
-    def search(self, queries: Vectors, k: int) -> tuple[Vectors, Rows]:
+    def search(self, queries: Vectors, k: int, keep: Selection | None = None) -> tuple[Vectors, Rows]:
         """The k nearest rows of each query by inner product: (scores, rows), best first.
 
-        Both have shape (len(queries), min(k, len(self))). Raises UserError for queries of another
-        dimension or not finite, or a k that the device cannot answer.
+        Both have shape (len(queries), min(k, number of rows)); with `keep`, only its rows are
+        searched and count. Raises UserError for queries of another dimension or not finite, or a k
+        that the device cannot answer.
         """
         if queries.ndim != 2 or queries.shape[1] != self.dimension:
             raise UserError(f"queries of shape {queries.shape} for an index of {self.dimension} dimensions")
         if not np.isfinite(queries).all():
             raise UserError("a query vector with a value that is not finite; use another encoder")
-        k = min(k, self._count)
+        k = min(k, self._count if keep is None else len(keep))
         if self.device == "cuda" and k > MAX_GPU_K:
             raise UserError(f"k is {k}; a GPU index answers at most {MAX_GPU_K}")
-        scores, rows = self._index.search(np.ascontiguousarray(queries, np.float32), k)
+        queries = np.ascontiguousarray(queries, np.float32)
+        if keep is not None and len(keep) <= FEW:
+            return self._compare(queries, k, keep.rows)
+        if self.device == "cuda":
+            return self._search_gpu(queries, k, keep)
+        only = None if keep is None else _only(keep)
+        scores, rows = self._index.search(queries, k, params=only)
         return scores, rows
 
-    def stored(self, rows: Sequence[int]) -> Vectors:
+    def _compare(self, queries: Vectors, k: int, few: Rows) -> tuple[Vectors, Rows]:
+        every = queries @ self.stored(few).T
+        best = np.argsort(-every, axis=1, kind="stable")[:, :k]
+        return np.take_along_axis(every, best, axis=1), few[best]
+
+    def _search_gpu(self, queries: Vectors, k: int, keep: Selection | None) -> tuple[Vectors, Rows]:
+        """FAISS's selectors need not work on a GPU, so what is selected is an index of its own there."""
+        with self._on_gpu:
+            if keep is None:
+                scores, rows = self._index.search(queries, k)
+                return scores, rows
+            scores, places = self._gathered(keep).search(queries, k)
+            return scores, keep.rows[places]
+
+    def stored(self, rows: Sequence[int] | Rows) -> Vectors:
         """The vectors of these rows as the index holds them, shape (len(rows), dimension)."""
         return self._halves[np.asarray(rows, np.int64)].astype(np.float32)
 
     def score(self, query: Vectors, rows: Sequence[int]) -> Vectors:
         """The inner products of one query, shape (dimension,), with these rows, shape (len(rows),)."""
         return np.asarray(self._halves[np.asarray(rows, np.int64)].astype(np.float32) @ query)
+
+
+def _only(keep: Selection) -> Any:
+    """The search parameters by which FAISS looks at the selected rows alone."""
+    python: Any = faiss  # its stubs know the C++ signatures alone
+    return python.SearchParameters(sel=python.IDSelectorBitmap(np.packbits(keep.mask, bitorder="little")))
+
+
+def _gpu_index(resources: Any, halves: NDArray[np.float16], keep: Selection | None) -> Any:
+    """The rows, or the selected ones, as a flat index of 16-bit floats on the GPU."""
+    config = faiss.GpuIndexFlatConfig()
+    config.useFloat16 = True
+    on_gpu = faiss.GpuIndexFlatIP(resources, halves.shape[1], config)
+    rows = np.arange(len(halves)) if keep is None else keep.rows
+    for start in range(0, len(rows), 1 << 18):
+        on_gpu.add(halves[rows[start : start + (1 << 18)]].astype(np.float32))
+    return on_gpu

@@ -25,6 +25,7 @@ from data import corpus
 from data.clean import Rejected, text
 from data.contexts import CITE, Context, read_queries
 from data.errors import UserError
+from data.filter import Filter
 from data.paper import Paper
 from data.table import PaperTable
 from model.text import Marks, passage_text, query_text
@@ -107,7 +108,7 @@ def read_documents(source: str) -> Documents:
     """
     with tempfile.TemporaryDirectory() as folder:
         table = Path(folder) / "papers.arrow"
-        corpus.write(source, table, corpus.Filter())
+        corpus.write(source, table, Filter())
         return Documents(PaperTable(table))
 
 

@@ -12,8 +12,8 @@ import pytest
 from conftest import Maker, write_corpus
 
 import indexer.build
-from data.corpus import Filter
 from data.errors import UserError
+from data.filter import Filter
 from data.paper import Paper
 from data.table import PaperTable
 from indexer.build import build, check

@@ -72,6 +72,15 @@ def test_every_mark_gets_papers_and_none_that_its_command_cites(words: Searcher,
     assert "arxiv:1706.03762" not in [hit.paper.paper_id for hit in beside.hits]
 
 
+def test_only_papers_that_pass_the_filter_are_suggested(run: Invoke, tmp_path: Path) -> None:
+    main = write_draft(tmp_path)
+    marks = json.loads(run(main, "--until", "2016", "--json").stdout)["marks"]
+    years = [hit["year"] for mark in marks for hit in mark["hits"]]
+    assert years
+    assert max(years) <= 2016
+    assert run(main, "--until", "1900").exit_code == 0
+
+
 def test_a_draft_is_cited_in_a_batch_and_only_its_marks_change(run: Invoke, tmp_path: Path) -> None:
     main = write_draft(tmp_path)
     (tmp_path / "main.tex").chmod(0o640)

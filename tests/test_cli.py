@@ -209,6 +209,51 @@ def test_a_text_that_shares_no_word_says_so(index: Path, invoke: Invoke) -> None
     assert result.stderr == "no paper shares a word with the text; try --ranking hybrid\n"
 
 
+def test_search_lists_only_what_passes_the_filter(small_index: Path, invoke: Invoke) -> None:
+    common = ("search", SENTENCE, "--index", small_index, "--ranking", "bm25", "--json")
+    flags = (
+        "--category",
+        "cs",
+        "--since",
+        "2005",
+        "--until",
+        "2020",
+        "--author",
+        "castro",
+        "--author",
+        "ITO",
+    )
+    hits = json.loads(invoke(*common, *flags).stdout)["contexts"][0]["hits"]
+    assert hits
+    for hit in hits:
+        assert hit["categories"][0].startswith("cs.")
+        assert 2005 <= hit["year"] <= 2020
+        assert {name.split()[-1] for name in hit["authors"]} & {"Castro", "Ito"}
+
+
+@pytest.mark.parametrize(
+    ("flags", "said"),
+    [
+        (["--ranking", "dense", "--until", "1900"], "no paper passes the filter\n"),
+        (
+            ["--ranking", "bm25", "--until", "1900"],
+            "no paper that passes the filter shares a word with the text; try --ranking hybrid\n",
+        ),
+    ],
+)
+def test_a_filter_that_nothing_passes_is_no_error(
+    flags: list[str], said: str, small_index: Path, invoke: Invoke
+) -> None:
+    result = invoke("search", "models", "--index", small_index, "--device", "cpu", *flags)
+    assert (result.exit_code, result.stdout, result.stderr) == (0, "", said)
+    result = invoke("search", "models", "--index", small_index, "--device", "cpu", *flags, "--json")
+    assert json.loads(result.stdout) == {"contexts": [{"text": "models", "hits": []}]}
+
+
+def test_an_author_without_a_letter_is_one_line(small_index: Path, invoke: Invoke) -> None:
+    assert "author is '!'" in one_line(invoke("search", "models", "--index", small_index, "--author", "!"))
+
+
 def test_the_environment_is_the_default_and_a_flag_overrides_it(index: Path, invoke: Invoke) -> None:
     variables = {"CITEMARK_INDEX": str(index), "CITEMARK_K": "4", "CITEMARK_RANKING": "bm25"}
     hits = json.loads(invoke("search", SENTENCE, "--json", env=variables).stdout)["contexts"][0]["hits"]

@@ -22,8 +22,9 @@ from hypothesis import strategies as st
 from test_clean import ARXIV_RECORD, JSON
 
 from data import corpus
-from data.corpus import Filter, Reading
+from data.corpus import Reading
 from data.errors import UserError
+from data.filter import Filter
 from data.paper import Paper
 from data.table import PaperTable
 
@@ -476,7 +477,8 @@ def test_the_state_of_a_source_tells_when_it_changed(tmp_path: Path) -> None:
 MEASURED = """
 import json, resource, sys, time
 from pathlib import Path
-from data.corpus import Filter, write
+from data.corpus import write
+from data.filter import Filter
 began = time.perf_counter()
 reading = write(sys.argv[1], Path(sys.argv[2]), Filter())
 seconds = time.perf_counter() - began

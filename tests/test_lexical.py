@@ -9,6 +9,9 @@ import pytest
 import Stemmer
 from numpy.typing import NDArray
 
+from data.filter import Filter, Selection
+from data.paper import Paper
+from data.table import PaperTable, PaperWriter
 from indexer import lexical
 from indexer.lexical import LexicalIndex
 
@@ -100,6 +103,26 @@ def test_equal_scores_stand_in_the_order_of_the_corpus(tmp_path: Path) -> None:
     for k in range(1, 7):
         _, rows = index.search(["tree"], k)
         assert rows[0].tolist() == [1, 3, 4, 5, 0, 2][:k]
+
+
+@pytest.mark.parametrize("k", [1, 20, 1000])
+def test_a_selection_is_searched_with_the_scores_of_the_whole(
+    tmp_path: Path, papers: list[dict[str, str]], k: int
+) -> None:
+    with PaperWriter(tmp_path / "papers.arrow") as writer:
+        for row in range(len(papers)):
+            writer.add(Paper("x", "A title", year=row % 10))
+    texts = texts_of(papers)
+    index = written(tmp_path / "words", texts)
+    for keep in (Filter(until=0), Filter(since=5), Filter(since=11)):
+        selection = Selection(PaperTable(tmp_path / "papers.arrow"), keep)
+        scores, rows = index.search([QUERIES[0], "zyzzyva"], k, selection)
+        whole = reference(texts, QUERIES[0])
+        expected = sorted(selection.rows.tolist(), key=lambda row: -whole[row])[:k]
+        assert rows[0].tolist() == expected
+        np.testing.assert_allclose(scores[0], whole[expected], atol=1e-5)
+        assert rows[1].tolist() == selection.rows.tolist()[:k]
+        assert not scores[1].any()
 
 
 def test_case_and_other_scripts_are_words_too(tmp_path: Path) -> None:

@@ -60,6 +60,15 @@ def test_papers_are_found_by_words_of_their_title(agent: Agent, papers: list[dic
     assert papers[20]["id"] in {hit["paper_id"] for hit in found["hits"]}
 
 
+def test_an_agent_can_say_which_papers_may_be_found(agent: Agent) -> None:
+    keep = {"since": 2005, "until": 2020, "categories": ["cs"]}
+    hits = agent.call("find_papers", query="models", **keep)["hits"]
+    hits += agent.call("suggest_citations", text=SENTENCE, **keep)["contexts"][0]["hits"]
+    assert {hit["categories"][0].split(".")[0] for hit in hits} == {"cs"}
+    assert all(2005 <= hit["year"] <= 2020 for hit in hits)
+    assert agent.call("find_papers", query="models", authors=["Nobody"])["hits"] == []
+
+
 @pytest.mark.parametrize(
     ("tool", "arguments", "says"),
     [
@@ -68,6 +77,8 @@ def test_papers_are_found_by_words_of_their_title(agent: Agent, papers: list[dic
         ("suggest_citations", {"text": " [CITE] "}, "the text is empty"),
         ("suggest_citations", {"text": "x" * 20_001}, "20000 characters"),
         ("suggest_citations", {"text": "storm", "k": 0}, "k"),
+        ("suggest_citations", {"text": "storm", "authors": ["!"]}, "author is '!'"),
+        ("find_papers", {"query": "storm", "until": 0}, "until"),
         ("find_papers", {}, "query"),
     ],
 )

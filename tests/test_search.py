@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 import indexer.search
 from data.contexts import Context
 from data.errors import UserError
+from data.filter import Filter
 from data.paper import Paper
 from indexer.build import build
 from indexer.search import LEXICAL_WEIGHT, Hit, Searcher, UnknownPaper
@@ -357,6 +358,51 @@ def test_similar_papers_are_the_nearest_by_brute_force_without_the_paper_itself(
     assert len(small.similar(table[0].paper_id, 1000)) == len(table) - 1
     with pytest.raises(UserError, match="k is 0"):
         small.similar(table[0].paper_id, 0)
+
+
+FILTERS = [
+    Filter(("cs",), 2005, 2015),
+    Filter(authors=("Chen Brandt", "guneş")),
+    Filter(until=2000),
+    Filter(("eess.AS",), authors=("Nobody",)),
+]
+
+
+@pytest.mark.parametrize("keep", FILTERS)
+@pytest.mark.parametrize("ranking", RANKINGS)
+def test_a_filtered_search_ranks_what_passes_as_the_whole_ranking_does(
+    small: Searcher, ranking: str, keep: Filter
+) -> None:
+    passing = {paper.paper_id for paper in small.snapshot.papers if keep.keeps(paper)}
+    for context in CONTEXTS:
+        whole = {hit.paper.paper_id: hit for hit in small.search([context], 1000, ranking)[0]}
+        for k in (1, 3, 1000):
+            hits = small.search([context], k, ranking, keep)[0]
+            expected = [paper for paper in whole if paper in passing]
+            assert len(hits) == min(k, len(expected))
+            assert [hit.rank for hit in hits] == list(range(1, len(hits) + 1))
+            for hit in hits:
+                assert hit.dense == pytest.approx(whole[hit.paper.paper_id].dense, abs=1e-6)
+            if ranking != "hybrid":  # there the share is of the best that passes
+                assert [hit.paper.paper_id for hit in hits] == expected[:k]
+    assert small.search(CONTEXTS, 5, ranking, Filter()) == small.search(CONTEXTS, 5, ranking)
+
+
+def test_similar_papers_can_be_filtered(small: Searcher) -> None:
+    paper = small.snapshot.papers[7]
+    nearest = small.similar(paper.paper_id, 1000)
+    keep = Filter(since=2010)
+    expected = [hit.paper.paper_id for hit in nearest if keep.keeps(hit.paper)]
+    assert 5 < len(expected) < len(nearest)
+    assert [hit.paper.paper_id for hit in small.similar(paper.paper_id, 5, keep)] == expected[:5]
+    assert small.similar(paper.paper_id, 5, Filter(until=1900)) == []
+
+
+def test_the_rows_of_a_filter_are_found_once(small: Searcher) -> None:
+    first = small.snapshot.select(Filter(("cs",)))
+    assert first is small.snapshot.select(Filter(("cs",)))
+    assert first is not small.snapshot.select(Filter(("math",)))
+    assert small.snapshot.select(Filter()) is small.snapshot.select(None) is None
 
 
 def test_a_searcher_that_does_not_follow_takes_up_a_new_generation_when_told(

@@ -79,6 +79,21 @@ def test_a_paper_and_its_neighbours(api: httpx2.Client, papers: list[dict[str, A
         assert (unknown.status_code, detail(unknown)) == (404, "no paper with this id in the index")
 
 
+def test_what_may_be_found_can_be_asked_for(api: httpx2.Client, papers: list[dict[str, Any]]) -> None:
+    keep = {"categories": ["cs"], "since": 2005, "until": 2020}
+    hits = api.post("/search", json={"text": "models", **keep}).json()["contexts"][0]["hits"]
+    hits += api.post("/batch", json={"texts": ["models"], **keep}).json()["answers"][0]["contexts"][0]["hits"]
+    hits += api.get("/similar", params={"id": papers[20]["id"], **keep}).json()["hits"]
+    assert {hit["categories"][0].split(".")[0] for hit in hits} == {"cs"}
+    assert all(2005 <= hit["year"] <= 2020 for hit in hits)
+    empty = api.post("/search", json={"text": "models", "authors": ["Nobody"]})
+    assert (empty.status_code, empty.json()["contexts"][0]["hits"]) == (200, [])
+    refused = api.post("/search", json={"text": "models", "authors": ["!"]})
+    assert (refused.status_code, "author is '!'" in detail(refused)) == (422, True)
+    assert api.get("/similar", params={"id": papers[20]["id"], "authors": "!"}).status_code == 422
+    assert api.post("/search", json={"text": "models", "since": 0}).status_code == 422
+
+
 def test_the_entries_of_cite_are_read_by_another_parser(
     api: httpx2.Client, papers: list[dict[str, Any]]
 ) -> None:

@@ -9,8 +9,9 @@ import pytest
 
 from data import corpus
 from data.clean import Rejected, to_paper
-from data.corpus import Filter, Reading
+from data.corpus import Reading
 from data.errors import UserError
+from data.filter import Filter
 from data.identifiers import acl_id, arxiv_id, arxiv_year, doi_in, paper_id
 from data.openalex import abstract
 from data.paper import Paper

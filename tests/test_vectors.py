@@ -1,5 +1,6 @@
 """The dense index against NumPy's brute force."""
 
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -7,6 +8,9 @@ import pytest
 from numpy.typing import NDArray
 
 from data.errors import UserError
+from data.filter import Filter, Selection
+from data.paper import Paper
+from data.table import PaperTable, PaperWriter
 from indexer import vectors
 from indexer.vectors import VectorIndex
 from model.encoder import Vectors
@@ -22,6 +26,19 @@ def unit(count: int, dimension: int, seed: int = 0) -> Vectors:
 def written(path: Path, stored: Vectors, device: str = "cpu") -> VectorIndex:
     vectors.write(path / "vectors.faiss", stored.shape[1], [stored])
     return VectorIndex(path / "vectors.faiss", device)
+
+
+def selection(folder: Path, mask: Sequence[bool] | NDArray[np.bool_]) -> Selection:
+    """The rows of the mask, as a filter of years selects them."""
+    with PaperWriter(folder / "papers.arrow") as writer:
+        for allowed in mask:
+            writer.add(Paper("x", "A title", year=2001 if allowed else 2000))
+    return Selection(PaperTable(folder / "papers.arrow"), Filter(since=2001))
+
+
+def filtered(stored: Vectors, queries: Vectors, k: int, keep: Selection) -> NDArray[np.int64]:
+    """The rows of brute force over the selected rows alone."""
+    return keep.rows[brute(stored[keep.rows], queries, k)[1]]
 
 
 def brute(stored: Vectors, queries: Vectors, k: int) -> tuple[NDArray[np.float64], NDArray[np.int64]]:
@@ -49,6 +66,31 @@ def test_blocks_are_stored_in_their_order(tmp_path: Path) -> None:
     assert count == len(VectorIndex(tmp_path / "v", "cpu")) == 100
     _, rows = VectorIndex(tmp_path / "v", "cpu").search(stored, 1)
     assert rows[:, 0].tolist() == list(range(100))
+
+
+@pytest.mark.parametrize("share", [1.0, 0.5, 0.1, 0.01, 0.001, 0.0001])
+@pytest.mark.parametrize("few", [0, vectors.FEW])  # by the selector at every share, and as it is
+def test_a_selection_is_searched_as_if_it_were_all(
+    tmp_path: Path, share: float, few: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(vectors, "FEW", few)
+    stored, queries = unit(20_000, 32).astype(np.float16).astype(np.float32), unit(20, 32, seed=1)
+    keep = selection(tmp_path, np.random.default_rng(2).random(len(stored)) < share)
+    assert len(keep)
+    scores, rows = written(tmp_path, stored).search(queries, 100, keep)
+    assert rows.tolist() == filtered(stored, queries, 100, keep).tolist()
+    np.testing.assert_allclose(scores, np.take_along_axis(queries @ stored.T, rows, axis=1), atol=1e-6)
+
+
+@pytest.mark.parametrize("few", [0, vectors.FEW])
+def test_a_selection_of_nothing_has_empty_answers(
+    tmp_path: Path, few: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(vectors, "FEW", few)
+    scores, rows = written(tmp_path, unit(7, 16)).search(
+        unit(2, 16, seed=1), 3, selection(tmp_path, [False] * 7)
+    )
+    assert scores.shape == rows.shape == (2, 0)
 
 
 def test_a_k_over_the_size_gives_every_row_once(tmp_path: Path) -> None:
@@ -132,6 +174,20 @@ def test_the_gpu_gives_the_answers_of_the_cpu(tmp_path: Path, count: int, dimens
     own = np.array([cpu.score(query, found.tolist()) for query, found in zip(queries, gpu_rows, strict=True)])
     np.testing.assert_allclose(own, scores, atol=HALF)
     assert all(len(set(found)) == len(found) for found in gpu_rows.tolist())
+
+
+@pytest.mark.gpu
+@pytest.mark.parametrize("share", [0.5, 0.1, 0.01, 0.001, 0.0001])
+def test_a_selection_is_searched_as_if_it_were_all_on_a_gpu(tmp_path: Path, share: float) -> None:
+    stored, queries = unit(100_000, 64).astype(np.float16).astype(np.float32), unit(64, 64, seed=1)
+    keep = selection(tmp_path, np.random.default_rng(2).random(len(stored)) < share)
+    index = written(tmp_path, stored, "cuda")
+    for _ in range(2):  # the second time from the vectors that were gathered the first time
+        _, rows = index.search(queries, 100, keep)
+        assert keep.mask[rows].all()
+        expected = filtered(stored, queries, 100, keep)
+        found = [len(set(a) & set(b)) for a, b in zip(rows.tolist(), expected.tolist(), strict=True)]
+        assert sum(found) >= 0.99 * expected.size
 
 
 @pytest.mark.gpu
