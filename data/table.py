@@ -58,6 +58,7 @@ class PaperTable(Sequence[Paper]):
     """A file of PaperWriter, read in place: `table[3]`, `table.take([5, 2])`, iteration."""
 
     def __init__(self, path: Path) -> None:
+        self.path = path
         self._file = pa.memory_map(str(path))
         self._reader = pa.ipc.open_file(self._file)
         batches = self._reader.num_record_batches

@@ -155,7 +155,8 @@ def test_another_filter_is_not_resumed_from_the_papers_of_the_first(
     broken(corpus_file, tmp_path / "index", tiny)
     generation, reading = build(str(corpus_file), tmp_path / "index", tiny, Filter(("cs.CV",), since=2010))
     assert generation.manifest.papers == reading.accepted == 15
-    assert generation.manifest.kept == {"categories": ("cs.CV",), "since": 2010, "until": None}
+    kept = {"categories": ("cs.CV",), "since": 2010, "until": None, "authors": ()}
+    assert generation.manifest.kept == kept
     assert reading.filtered == 285
 
 
@@ -176,7 +177,7 @@ def test_a_damaged_shard_is_encoded_again(
     corpus_file: Path, tiny: Encoder, tmp_path: Path, encoded: list[str]
 ) -> None:
     broken(corpus_file, tmp_path / "index", tiny, after=300)
-    shards = sorted((tmp_path / "index" / "staging" / "shards").glob("*.npy"))
+    shards = sorted((tmp_path / "index" / "staging" / "shards").glob("*.parquet"))
     harmed = bytearray(shards[0].read_bytes())
     harmed[-1] ^= 1
     shards[0].write_bytes(harmed)
