@@ -13,6 +13,7 @@ from sentence_transformers.sentence_transformer.losses import CachedMultipleNega
 from torch import Tensor, nn
 from torch.nn.functional import normalize, softplus
 
+from model.adapter import adapted, adapter_of
 from model.training_data import Examples, Rows
 
 if TYPE_CHECKING:
@@ -100,6 +101,10 @@ class FrozenDocuments(nn.Module):
     right answers (ADORE, arXiv 2104.08051, with the whole corpus as negatives). `documents` has shape
     (documents, dimension) and unit rows; its precision is that of the scores. Labels have shape
     (batch, 1): the number of the example. The loss of a query is the mean over its answers.
+
+    `prior` times the log of how often a document is cited in the examples is added to its score while
+    training, and only then: what popularity explains need not go into the vectors, which would push
+    down the papers that no example cites (logit adjustment, arXiv 2007.07314).
     """
 
     def __init__(
@@ -111,12 +116,15 @@ class FrozenDocuments(nn.Module):
         *,
         scale: float = 20.0,
         mini_batch_size: int = 32,
+        prior: float = 0.0,
     ) -> None:
         super().__init__()
         self.model = model
         self.scale = scale
         self.mini_batch_size = mini_batch_size
         self.register_buffer("documents", documents, persistent=False)
+        cited = np.bincount(np.concatenate(examples.answers), minlength=len(documents))
+        self.register_buffer("prior", prior * torch.from_numpy(cited).float().log1p(), persistent=False)
         self._answers = examples.answers
         self._known = examples.known
         self._rows_of = _rows_of_keys(keys)
@@ -126,15 +134,27 @@ class FrozenDocuments(nn.Module):
         features, order = _by_length(next(iter(sentence_features)))
         numbers = [int(number) for number in labels[:, 0][order.to(labels.device)].tolist()]
         queries = normalize(self._encode(features, len(numbers)).float(), dim=1)
-        documents: Tensor = self.get_buffer("documents")
-        scores = (queries.to(documents.dtype) @ documents.T).float() * self.scale
-        targets = _flat([self._answers[number] for number in numbers], scores.device)
-        right = _flat([self._right_rows(number) for number in numbers], scores.device)
+        right_rows = [self._right_rows(number) for number in numbers]
+        rows = self._candidates(queries.detach(), np.concatenate(right_rows))
+        scores = self._scores(queries, rows)
+        target_queries, targets = _flat([self._answers[n] for n in numbers], rows, scores.device)
+        right = _flat(right_rows, rows, scores.device)
         others = torch.logsumexp(scores.index_put(right, scores.new_tensor(EXCLUDED)), dim=1)
-        target_queries, target_rows = targets
-        losses = softplus(others[target_queries] - scores[target_queries, target_rows])
+        losses = softplus(others[target_queries] - scores[target_queries, targets])
         shares = 1 / torch.bincount(target_queries, minlength=len(numbers))
         return (losses * shares[target_queries]).sum() / len(numbers)
+
+    def _candidates(self, queries: Tensor, right: Rows) -> Rows | None:
+        """The documents that the batch is trained against, ascending; None stands for all."""
+        return None
+
+    def _scores(self, queries: Tensor, rows: Rows | None) -> Tensor:
+        """Scaled cosines, shape (queries, candidates), with the documents' prior."""
+        documents: Tensor = self.get_buffer("documents")
+        return self._logits(queries, documents) + self.get_buffer("prior")
+
+    def _logits(self, queries: Tensor, documents: Tensor) -> Tensor:
+        return (queries.to(documents.dtype) @ documents.T).float() * self.scale
 
     def _encode(self, features: Features, count: int) -> Tensor:
         """The queries' vectors; short mini-batches of one length spare the padding."""
@@ -146,6 +166,41 @@ class FrozenDocuments(nn.Module):
 
     def _right_rows(self, number: int) -> Rows:
         return np.concatenate([self._rows_of[key] for key in self._known[number]])
+
+
+class AdaptedDocuments(FrozenDocuments):
+    """The query encoder and the model's adapter of the documents' vectors, trained together.
+
+    The adapter has to be run with gradients on every candidate, so a batch's candidates are its right
+    answers, each query's NEAREST documents (by vectors that are at most REFRESH steps old) and RANDOM
+    others.
+    """
+
+    NEAREST, RANDOM, REFRESH = 48, 6000, 20
+
+    def __init__(self, model: "SentenceTransformer", *arguments: Any, **options: Any) -> None:
+        super().__init__(model, *arguments, **options)
+        self._steps = 0
+
+    def refresh(self) -> None:
+        """Let the next step take new vectors. After every checkpoint: a resumed training begins so too."""
+        self._steps = 0
+
+    def _candidates(self, queries: Tensor, right: Rows) -> Rows:
+        documents: Tensor = self.get_buffer("documents")
+        if self._steps % self.REFRESH == 0:
+            self._moved = adapted(self.model, documents)
+        self._steps += 1
+        nearest = torch.topk(self._logits(queries, self._moved), min(self.NEAREST, len(documents)), dim=1)
+        others = torch.randint(len(documents), (self.RANDOM,))
+        return np.unique(np.concatenate([nearest.indices.flatten().cpu().numpy(), others.numpy(), right]))
+
+    def _scores(self, queries: Tensor, rows: Rows | None) -> Tensor:
+        documents, prior = self.get_buffer("documents"), self.get_buffer("prior")
+        chosen = torch.from_numpy(rows).to(documents.device)
+        adapter = adapter_of(self.model)
+        assert adapter is not None
+        return self._logits(queries, adapter.adapt(documents[chosen]).to(documents.dtype)) + prior[chosen]
 
 
 def _by_length(features: Features) -> tuple[Features, Tensor]:
@@ -166,10 +221,13 @@ def _part(features: Features, begin: int, end: int) -> Features:
     }
 
 
-def _flat(rows: Sequence[Rows], device: torch.device) -> tuple[Tensor, Tensor]:
-    """Lists of rows, one for each query, as places in a matrix: (queries, rows)."""
+def _flat(rows: Sequence[Rows], candidates: Rows | None, device: torch.device) -> tuple[Tensor, Tensor]:
+    """Lists of rows, one for each query, as places in the matrix of scores: (queries, columns)."""
     queries = np.repeat(np.arange(len(rows)), [len(r) for r in rows])
-    return torch.from_numpy(queries).to(device), torch.from_numpy(np.concatenate(rows)).to(device)
+    columns = np.concatenate(rows)
+    if candidates is not None:
+        columns = np.searchsorted(candidates, columns)
+    return torch.from_numpy(queries).to(device), torch.from_numpy(columns).to(device)
 
 
 def _rows_of_keys(keys: Rows) -> dict[int, Rows]:

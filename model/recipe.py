@@ -15,6 +15,12 @@ class Recipe:
 
     base: str = "minilm"
     frozen_documents: bool = False
+    document_adapter: int = 0
+    """Hidden units of the network on the frozen documents' vectors; 0: none."""
+    adapter_lr: float = 1e-3
+    prior: float = 0.0
+    freeze_words: bool = False
+    """Whether the queries keep the base's word vectors: half its weights, mostly of words in no example."""
     seed_loss: bool = False
     """The seed's own loss: every other passage of the batch is a negative, labels are not looked at."""
     labels_count: bool = True
@@ -60,10 +66,24 @@ class Recipe:
             value = getattr(self, name)
             if not 0 <= value <= 1 or (name == "synthetic" and value == 1):
                 raise UserError(f"--{name} is {value}, not a share from 0 to 1")
-        for name in ("batch", "mini_batch", "lr", "epochs", "scale", "query_tokens", "passage_tokens"):
+        for name in (
+            "batch",
+            "mini_batch",
+            "lr",
+            "adapter_lr",
+            "epochs",
+            "scale",
+            "query_tokens",
+            "passage_tokens",
+        ):
             value = getattr(self, name)
             if not 0 < value < float("inf"):
                 raise UserError(f"--{name.replace('_', '-')} is {value}, not a number above 0")
+        if self.prior < 0:
+            raise UserError(f"--prior is {self.prior}, not a number from 0")
+        for name in ("document_adapter", "prior"):
+            if getattr(self, name) and not self.frozen_documents:
+                raise UserError(f"--{name.replace('_', '-')} is for --frozen-documents; add it")
         if self.frozen_documents and (self.seed_loss or self.hard_negatives):
             other = "--recipe seed" if self.seed_loss else "--hard-negatives"
             raise UserError(

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from sentence_transformers.base.evaluation import BaseEvaluator
 from torch.nn.functional import normalize
 
+from model.adapter import adapted
 from model.training_data import Examples, Rows
 
 if TYPE_CHECKING:
@@ -57,7 +58,8 @@ class Retrieval(BaseEvaluator):
     `hit@k` and `MRR` count each (query, cited paper) pair, `R@10` each query; `seen` and `unseen` are
     hit@10 of papers that training cites and of others; `spearman` compares cosines with labels, one
     cited paper to 4.6 random ones, and is comparable with nothing but the first model's card.
-    With `vectors` the candidates are not encoded: shape (candidates, dimension), unit rows.
+    With `vectors` the candidates are not encoded: shape (candidates, dimension), unit rows, which the
+    model's adapter moves if it has one.
     """
 
     def __init__(
@@ -91,7 +93,7 @@ class Retrieval(BaseEvaluator):
             if self._vectors is None:
                 passages = self._encoded(model.encode_document, self._dev.passages).to(device)
             else:
-                passages = torch.from_numpy(self._vectors).to(device)
+                passages = adapted(model, torch.from_numpy(self._vectors).to(device))
             measures = self._measured(model, self._dev.queries, passages)
             if self._drafted is not None:
                 with_draft = self._measured(model, self._drafted, passages)

@@ -74,6 +74,23 @@ _RECIPE = _options(
         help="Train the query encoder alone, against the vectors of the whole corpus.",
     ),
     click.option(
+        "--document-adapter",
+        type=click.IntRange(0),
+        help="Hidden units of a network on the frozen documents' vectors, trained too [default: 0, none]",
+    ),
+    click.option("--adapter-lr", type=click.FloatRange(0, min_open=True), help="[default: 1e-3]"),
+    click.option(
+        "--freeze-words",
+        is_flag=True,
+        default=None,
+        help="Keep the base's word vectors (with --frozen-documents).",
+    ),
+    click.option(
+        "--prior",
+        type=float,
+        help="Weight of the log of how often a paper is cited, while training [default: 0]",
+    ),
+    click.option(
         "--marks",
         type=click.Choice(MARKS),
         help="What a query keeps of [CITE] and [OTHER] [default: the base's]",

@@ -34,6 +34,7 @@ Rows = NDArray[np.int64]
 
 SENTENCE = re.compile(r"(?<=[.!?])\s+")
 SENTENCE_WORDS = range(8, 61)  # of an abstract's sentence that can stand for a citing one
+SHORT_WORDS = (2, 3, 4)
 MAX_REJECTS = 0.05  # share of bad rows above which a file is not what it was taken for
 _QUERIES = ("query", "anchor", "question")
 _PASSAGES = ("passage", "positive", "answer", "pos", "document")
@@ -351,25 +352,43 @@ def with_noise(pairs: Sequence[Pair], documents: Documents, share: float, seed: 
     return noisy
 
 
-def from_abstracts(documents: Documents, count: int, seed: int) -> list[Pair]:
-    """Pairs made of the papers themselves: a sentence of an abstract with a mark at its end, its paper."""
+def from_papers(documents: Documents, count: int, seed: int) -> list[Pair]:
+    """Pairs made of the papers themselves, for uncited papers and for short questions.
+
+    A paper of the corpus is asked for by a sentence of its abstract with a mark at its end (65%), by some
+    words of its title (20%) or by its title (15%).
+    """
     rng = np.random.default_rng([seed, 11])
     with_abstract = np.array([row for row, p in enumerate(documents.papers) if p.abstract], np.int64)
     pairs: list[Pair] = []
     tries = 0
     while len(pairs) < count and len(with_abstract):
         row = int(rng.choice(with_abstract))
-        sentences = SENTENCE.split(documents.papers[row].abstract)
-        sentences = [s for s in sentences if len(s.split()) in SENTENCE_WORDS]
-        if sentences:
-            sentence = sentences[int(rng.integers(len(sentences)))].rstrip(".")
-            pairs.append(Pair(f"{sentence} {CITE}.", "", row))
+        query = _asking_for(documents.papers[row], rng)
+        if query:
+            pairs.append(Pair(query, "", row))
         tries += 1
         if tries > 100 * (len(pairs) + 10):
             break
     if len(pairs) < count:
         raise UserError(f"the corpus has no abstracts to make pairs of ({len(with_abstract):,} abstracts)")
     return pairs
+
+
+def _asking_for(paper: Paper, rng: np.random.Generator) -> str | None:
+    kind = rng.random()
+    words = paper.title.split()
+    if kind < 0.15:
+        return f"{paper.title} {CITE}" if rng.random() < 0.5 else paper.title
+    if kind < 0.35 and len(words) >= min(SHORT_WORDS):
+        length = int(rng.choice(SHORT_WORDS))
+        start = int(rng.integers(max(1, len(words) - length + 1)))
+        return " ".join(words[start : start + length])
+    sentences = [s for s in SENTENCE.split(paper.abstract) if len(s.split()) in SENTENCE_WORDS]
+    if not sentences:
+        return None
+    sentence = sentences[int(rng.integers(len(sentences)))].rstrip(".")
+    return f"{sentence} {CITE}."
 
 
 @dataclass(frozen=True)

@@ -92,6 +92,14 @@ def frozen(trained: Train) -> Path:
     return trained(*FROZEN, "--marks", "keep")
 
 
+ADAPTED = (*FROZEN, "--marks", "keep", "--document-adapter", 64, "--prior", 0.3)
+
+
+@pytest.fixture(scope="module")
+def adapted(trained: Train) -> Path:
+    return trained(*ADAPTED)
+
+
 def curve(folder: Path, name: str) -> list[float]:
     values: list[float] = json.loads((folder / "curves.json").read_text())[name]["value"]
     return values
@@ -195,6 +203,55 @@ def test_a_resumed_training_ends_with_the_weights_of_an_unbroken_one(
     unbroken = weights(frozen / "query_0_Transformer")
     for name, found in weights(out / "query_0_Transformer").items():
         assert np.allclose(found, unbroken[name], atol=1e-5), name
+
+
+def test_an_adapter_moves_the_documents_and_raises_recall_above_the_query_encoder_alone(
+    frozen: Path, adapted: Path, tiny: Encoder
+) -> None:
+    assert max(curve(adapted, "hit@10")[1:]) > max(curve(frozen, "hit@10")[1:])
+    encoder = Encoder(str(adapted), device="cpu", precision="fp32")
+    paper = Paper("p", "Deep acoustic models", "An abstract.")
+    moved, base = encoder.encode_papers([paper]), tiny.encode_papers([paper])
+    assert 0.1 < float(moved[0] @ base[0]) < 0.999
+
+
+def test_the_adapted_folder_gives_the_vectors_that_were_measured_and_needs_no_code_of_ours(
+    adapted: Path, contexts: tuple[Path, Path], corpus_file: Path, tmp_path: Path
+) -> None:
+    types = json.loads((adapted / "router_config.json").read_text())["types"].values()
+    assert all(name.startswith("sentence_transformers.") for name in types)
+    build(str(corpus_file), tmp_path / "index", Encoder(str(adapted), "cpu", "fp32"))
+    searcher = Searcher(Settings(index=tmp_path / "index", device="cpu"))
+    rows = [json.loads(line) for line in contexts[1].read_text().splitlines()]
+    hits = searcher.search([Context(row["text"]) for row in rows], 10, "dense")
+    found = [row["cited_id"] in {h.paper.paper_id for h in hs} for row, hs in zip(rows, hits, strict=True)]
+    assert np.mean(found) == pytest.approx(
+        max(curve(adapted, "hit@10")[1:]), abs=0.08
+    )  # fewer candidates there
+
+
+def test_a_resumed_training_with_an_adapter_ends_like_an_unbroken_one(
+    adapted: Path,
+    command: Callable[..., tuple[Path, Result]],
+    monkeypatch: pytest.MonkeyPatch,
+    tmp_path: Path,
+) -> None:
+    from model.training import _Watch
+
+    def killed(self: Any, args: Any, state: Any, control: Any, **_: Any) -> Any:
+        if state.global_step == 13:
+            raise KeyboardInterrupt
+        return control
+
+    with monkeypatch.context() as patched:
+        patched.setattr(_Watch, "on_step_end", killed)
+        out, _ = command(*ADAPTED, out=tmp_path / "broken")
+    result = command(*ADAPTED, "--resume", out=out)[1]
+    assert result.exit_code == 0, result.output
+    for part in ("query_0_Transformer", "document_3_Dense", "document_4_Dense"):
+        unbroken = weights(adapted / part)
+        for name, found in weights(out / part).items():
+            assert np.allclose(found, unbroken[name], atol=1e-5), (part, name)
 
 
 def test_both_sides_are_trained_by_contrast_with_everything_on(trained: Train, tiny_folder: Path) -> None:

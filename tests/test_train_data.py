@@ -27,7 +27,7 @@ from model.training_data import (
     Pair,
     Source,
     examples,
-    from_abstracts,
+    from_papers,
     read_sources,
     with_noise,
 )
@@ -242,14 +242,23 @@ def test_noise_makes_its_share_wrong_and_says_so(documents: Documents) -> None:
     assert noisy == with_noise(pairs, documents, 0.82, seed=1)
 
 
-def test_pairs_from_abstracts_are_sentences_of_their_papers() -> None:
+def test_pairs_from_papers_ask_by_sentences_titles_and_words_of_titles() -> None:
     words = " ".join(f"word{n}" for n in range(10))
-    documents = Documents([Paper("a", "A", f"First {words}. Short one."), Paper("b", "B")])
-    pairs = from_abstracts(documents, 20, seed=3)
+    papers = [Paper("a", "One two three four five", f"First {words}. Short one."), Paper("b", "B")]
+    pairs = from_papers(Documents(papers), 400, seed=3)
     assert {pair.row for pair in pairs} == {0}
-    assert {pair.context for pair in pairs} == {f"First {words} [CITE]."}
+    asked = [pair.context for pair in pairs]
+    sentences, titles = asked.count(f"First {words} [CITE]."), {"One two three four five"}
+    titles |= {"One two three four five [CITE]"}
+    assert sentences / 400 == pytest.approx(0.65, abs=0.08)
+    assert sum(query in titles for query in asked) / 400 == pytest.approx(0.15, abs=0.06)
+    short = {query for query in asked if query not in titles and not query.startswith("First")}
+    assert short <= {"One two", "two three", "three four", "four five", "One two three", "two three four"} | {
+        "three four five", "One two three four", "two three four five"
+    }  # fmt: skip
+    assert len(short) > 5
     with pytest.raises(UserError, match="no abstracts"):
-        from_abstracts(Documents([Paper("b", "B")]), 1, seed=3)
+        from_papers(Documents([Paper("b", "B")]), 1, seed=3)
 
 
 @pytest.mark.parametrize("one_source", [False, True])

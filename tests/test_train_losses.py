@@ -10,6 +10,7 @@ import torch
 from sentence_transformers import SentenceTransformer
 from sentence_transformers.sentence_transformer.losses import MultipleNegativesRankingLoss
 
+from model.adapter import Adapter
 from model.losses import FrozenDocuments, MaskedContrast
 from model.retrieval import DevSet, measures, ranks
 from model.training_data import Examples
@@ -173,3 +174,33 @@ def test_measures_agree_with_a_sort_by_hand() -> None:
     assert report["unseen"] == pytest.approx((flat[~known] <= 10).mean(), abs=1e-4)
     assert report["R@10"] == pytest.approx(np.mean([(e <= 10).mean() for e in expected]), abs=1e-4)
     assert report["MRR"] == pytest.approx((1 / flat).mean(), abs=1e-4)
+
+
+def test_an_adapter_is_the_identity_when_new_and_two_dense_modules_when_trained() -> None:
+    torch.manual_seed(0)
+    adapter = Adapter(16, 24).eval()
+    vectors = torch.nn.functional.normalize(torch.randn(50, 16), dim=1)
+    assert torch.allclose(adapter.adapt(vectors), vectors, atol=1e-6)
+    torch.nn.init.normal_(adapter.down.weight, std=0.1)
+    torch.nn.init.normal_(adapter.down.bias, std=0.1)
+    features: dict[str, Any] = {"sentence_embedding": vectors}
+    for module in adapter.as_dense():
+        features = module(features)
+    assert torch.allclose(features["sentence_embedding"], adapter.adapt(vectors), atol=1e-5)
+    assert not torch.allclose(adapter.adapt(vectors), vectors, atol=1e-2)
+
+
+def test_the_prior_adds_the_log_of_how_often_a_document_is_cited(
+    model: SentenceTransformer, cosines: Any
+) -> None:
+    answers = [[0], [0], [2]]
+    examples = asked(answers, [{0}, {0}, {2}])
+    documents = torch.from_numpy(model.encode(PASSAGES, normalize_embeddings=True))
+    loss = FrozenDocuments(model, examples, np.arange(7), documents, scale=SCALE, prior=0.5)
+    prior = 0.5 * np.log1p([2, 0, 1, 0, 0, 0, 0])
+    expected = []
+    for query, (own,) in enumerate(answers):
+        scores = SCALE * cosines[query] + prior
+        expected.append(np.log(np.exp(scores).sum()) - scores[own])
+    found = loss(features(model, [QUERIES[:3]]), torch.arange(3)[:, None])
+    assert float(found) == pytest.approx(float(np.mean(expected)), abs=1e-3)
