@@ -86,6 +86,18 @@ class Adapter(Module):
         return cast(Self, cls.load_torch_weights(**place, model=adapter))
 
 
+def from_dense(up: dict[str, Tensor], down: dict[str, Tensor]) -> dict[str, Tensor]:
+    """The adapter's weights again, from those of the two Dense modules that `as_dense` made of it."""
+    dimension, width = down["linear.weight"].shape
+    hidden = width - 2 * dimension
+    return {
+        "up.weight": up["linear.weight"][:hidden] / dimension**0.5,
+        "up.bias": up["linear.bias"][:hidden],
+        "down.weight": down["linear.weight"][:, :hidden],
+        "down.bias": down["linear.bias"],
+    }
+
+
 def adapter_of(model: SentenceTransformer) -> Adapter | None:
     """The adapter at the end of a model's document branch, if it is being trained with one."""
     if not isinstance(model[0], Router):
@@ -106,6 +118,14 @@ def adapted(model: SentenceTransformer, vectors: Tensor, block: int = 8192) -> T
         moved = torch.cat([adapter.adapt(part).to(vectors.dtype) for part in torch.split(vectors, block)])
     adapter.train(training)
     return moved
+
+
+def add_adapter(model: SentenceTransformer, hidden: int) -> None:
+    """Put a new adapter at the end of a model's document branch, after what gives its vectors unit length."""
+    branch: Any = cast(Router, model[0]).sub_modules[DOCUMENT]
+    if not isinstance(branch[-1], Normalize):
+        branch.append(Normalize())
+    branch.append(Adapter(int(model.get_embedding_dimension() or 0), hidden).to(model.device))
 
 
 def without_adapter(model: SentenceTransformer) -> None:

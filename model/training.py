@@ -29,7 +29,7 @@ from transformers.trainer_utils import get_last_checkpoint
 from data.contexts import Context
 from data.errors import UserError
 from model import card, curves
-from model.adapter import DOCUMENT, QUERY, Adapter, without_adapter
+from model.adapter import DOCUMENT, QUERY, add_adapter, without_adapter
 from model.batches import WeightedBatches
 from model.document_vectors import document_vectors
 from model.encoder import Encoder
@@ -200,8 +200,7 @@ def base_model(recipe: Recipe, device: str) -> SentenceTransformer:
     if recipe.frozen_documents:
         _freeze(cast(Router, model[0]), recipe.freeze_words)
     if recipe.document_adapter:
-        adapter = Adapter(int(model.get_embedding_dimension() or 0), recipe.document_adapter)
-        cast(Any, model[0]).sub_modules[DOCUMENT].append(adapter.to(device))
+        add_adapter(model, recipe.document_adapter)
     if device == "cpu":
         _spare_cpu(model)
     return model

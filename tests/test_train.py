@@ -92,7 +92,7 @@ def frozen(trained: Train) -> Path:
     return trained(*FROZEN, "--marks", "keep")
 
 
-ADAPTED = (*FROZEN, "--marks", "keep", "--document-adapter", 64, "--prior", 0.3)
+ADAPTED = (*FROZEN, "--marks", "keep", "--document-adapter", 64, "--prior", 0.3, "--eval-papers", 0)
 
 
 @pytest.fixture(scope="module")
@@ -205,10 +205,9 @@ def test_a_resumed_training_ends_with_the_weights_of_an_unbroken_one(
         assert np.allclose(found, unbroken[name], atol=1e-5), name
 
 
-def test_an_adapter_moves_the_documents_and_raises_recall_above_the_query_encoder_alone(
-    frozen: Path, adapted: Path, tiny: Encoder
-) -> None:
-    assert max(curve(adapted, "hit@10")[1:]) > max(curve(frozen, "hit@10")[1:])
+def test_an_adapter_moves_the_documents_and_recall_rises(adapted: Path, tiny: Encoder) -> None:
+    recall = curve(adapted, "hit@10")
+    assert max(recall[1:]) > recall[0] + 0.1
     encoder = Encoder(str(adapted), device="cpu", precision="fp32")
     paper = Paper("p", "Deep acoustic models", "An abstract.")
     moved, base = encoder.encode_papers([paper]), tiny.encode_papers([paper])
