@@ -1,6 +1,6 @@
 """Filters: which papers of a corpus are kept in a build, or allowed in a search."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import cached_property, partial
 from typing import Any
@@ -39,6 +39,12 @@ class Filter:
         nobody = next((name for name in self.authors if not name_words(name)), None)
         if nobody is not None:
             raise UserError(f"author is {nobody!r}, which has no letter; give a family or a full name")
+
+    @classmethod
+    def of(cls, kept: Mapping[str, Any]) -> "Filter":
+        """The inverse of dataclasses.asdict, after a way through JSON; what it lacks is no condition."""
+        lists = {name: tuple(kept.get(name, ())) for name in ("categories", "authors")}
+        return cls(since=kept.get("since"), until=kept.get("until"), **lists)
 
     def __bool__(self) -> bool:
         return self != Filter()

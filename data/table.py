@@ -10,8 +10,10 @@ from itertools import groupby, islice
 from pathlib import Path
 from types import TracebackType
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
+from numpy.typing import NDArray
 
 from data.paper import SCHEMA, Paper, from_rows, to_batch
 
@@ -52,6 +54,27 @@ class PaperWriter:
         if kind is None:
             self._flush()
         self._writer.close()
+
+
+def write_rows(path: Path, old: "PaperTable", new: "PaperTable", origin: NDArray[np.int64]) -> None:
+    """Write a table whose rows are `origin`: row r of `old`, or from len(old) on row r - len(old) of `new`.
+
+    The rows of `old` must be in their order. They are copied as columns, in bounded memory.
+    """
+    options = pa.ipc.IpcWriteOptions(compression="zstd")
+    with pa.ipc.new_file(str(path), SCHEMA, options=options) as writer:
+        for start in range(0, len(origin), BATCH * _WINDOW):
+            part = origin[start : start + BATCH * _WINDOW]
+            kept = part[part < len(old)]
+            first = int(kept[0]) // BATCH if len(kept) else 0
+            batches = [*islice(old.batches(first), int(kept[-1]) // BATCH - first + 1 if len(kept) else 0)]
+            span = sum(map(len, batches))
+            added = to_batch(new.take((part[part >= len(old)] - len(old)).tolist()))
+            place = part - first * BATCH
+            place[part >= len(old)] = span + np.arange(len(added))
+            rows = pa.Table.from_batches([*batches, added], SCHEMA).combine_chunks().take(pa.array(place))
+            for batch in rows.combine_chunks().to_batches(max_chunksize=BATCH):
+                writer.write_batch(batch)
 
 
 class PaperTable(Sequence[Paper]):
@@ -106,6 +129,11 @@ class PaperTable(Sequence[Paper]):
         for start in range(0, reader.num_record_batches, _WINDOW):
             window = range(start, min(start + _WINDOW, reader.num_record_batches))
             yield pa.concat_arrays([reader.get_batch(number)[name] for number in window])
+
+    def rows_of(self, paper_ids: Sequence[str]) -> NDArray[np.int64]:
+        """The row of each id, -1 for one that the table does not have; one pass for all of them."""
+        found = pc.index_in(pa.array(paper_ids, pa.string()), value_set=self._ids)
+        return np.asarray(found.fill_null(-1), np.int64)
 
     def ids(self) -> list[str]:
         """The paper_id of every row."""

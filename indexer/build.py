@@ -25,8 +25,13 @@ from model.text import TEXT_FORM
 REJECTS = "rejects.txt"  # the first thousand, with their places and reasons
 
 
-def _silent(stage: str, done: int, total: int, unit: str) -> None:
-    pass
+def silent(stage: str, done: int, total: int, unit: str) -> None:
+    """The progress of nobody who looks."""
+
+
+def resolved(source: str) -> str:
+    """A source as a manifest names it: found from any folder."""
+    return str(Path(source).resolve()) if source != "starter" and Path(source).exists() else source
 
 
 def check(source: str, root: Path) -> None:
@@ -46,7 +51,7 @@ def build(
     encoder: Encoder,
     keep: Filter | None = None,
     max_rejects: float = 0.05,
-    progress: Progress = _silent,
+    progress: Progress = silent,
     shard: int = SHARD,
     engine: Engine | None = None,
     shards: str | None = None,
@@ -64,7 +69,7 @@ def build(
     began = time.monotonic()
     keep = keep or Filter()
     engine = engine or Local()
-    source = str(Path(source).resolve()) if source != "starter" and Path(source).exists() else source
+    source = resolved(source)
     store = Store(root)
     with store.writing():
         try:
@@ -84,7 +89,7 @@ def build(
                 text_form=TEXT_FORM,
                 source=source,
                 kept=asdict(keep),
-                corpus_hash=_file_digest(store.staging / "papers.arrow"),
+                corpus_hash=file_digest(store.staging / "papers.arrow"),
                 created=datetime.now(UTC).isoformat(timespec="seconds"),
                 seconds=round(time.monotonic() - began, 1),
                 reading=reading.as_dict(),
@@ -107,7 +112,7 @@ def _read(
     if state is not None and record.exists() and table.exists():
         try:
             done = json.loads(record.read_bytes())
-            if done["plan"] == plan and done["sha256"] == _file_digest(table):
+            if done["plan"] == plan and done["sha256"] == file_digest(table):
                 return PaperTable(table), Reading(**done["reading"])
         except (ValueError, KeyError, TypeError):
             pass  # cut short by the kill: read again
@@ -116,7 +121,7 @@ def _read(
     reading = corpus.write(
         source, table, keep, max_rejects, lambda seen, _: progress("reading", seen, size, unit)
     )
-    content = {"plan": plan, "sha256": _file_digest(table), "reading": vars(reading)}
+    content = {"plan": plan, "sha256": file_digest(table), "reading": vars(reading)}
     write_atomically(record, json.dumps(content).encode())
     return PaperTable(table), reading
 
@@ -145,6 +150,7 @@ def _fill(
     lexical.write(target / "words", texts())
 
 
-def _file_digest(path: Path) -> str:
+def file_digest(path: Path) -> str:
+    """A digest (hex, 96 bits) of a file's bytes."""
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()[:24]

@@ -17,16 +17,14 @@ from indexer.commands_corpora import contexts as contexts_command
 from indexer.commands_corpora import harvest, split
 from indexer.commands_doors import lsp, mcp, serve
 from indexer.commands_draft import audit, cite, export
-from indexer.options import filter_options, index_options, print_json, settings_of
+from indexer.commands_update import update
+from indexer.options import filter_options, index_options, list_rejects, print_json, settings_of
 from indexer.settings import RANKINGS, Settings
 
 if TYPE_CHECKING:
-    from data.corpus import Reading
     from data.filter import Filter
     from indexer.search import Hit
     from indexer.store import Manifest
-
-LISTED = 10  # rejects that a build prints
 
 
 class _Commands(click.Group):
@@ -43,7 +41,7 @@ class _Commands(click.Group):
             click.echo(f"indexer: {line}", err=True)
             sys.exit(1)
         except (KeyboardInterrupt, click.Abort):
-            resumes = ctx.invoked_subcommand in ("build", "harvest")
+            resumes = ctx.invoked_subcommand in ("build", "update", "harvest")
             kept = "; the same command goes on from here" if resumes else ""
             click.echo(f"\nindexer: interrupted{kept}", err=True)
             sys.exit(130)
@@ -102,7 +100,7 @@ def build(
         generation, reading = build_index(
             source, settings.index, Encoder(encoder, settings.device), keep, max_rejects, bars
         )
-    _list_rejects(reading, generation.path / REJECTS)
+    list_rejects(reading, generation.path / REJECTS)
     manifest = generation.manifest
     if as_json:
         print_json({"index": str(settings.index), **_facts(manifest)})
@@ -183,7 +181,7 @@ def evaluate(
     from indexer.progress import Bars
     from indexer.search import Searcher
 
-    _list_rejects(reading)
+    list_rejects(reading)
     folder = settings.index if settings.index.name else settings.index.resolve()
     out = out or folder.with_name(f"{folder.name}-evaluation")
     with Bars() as bars:
@@ -235,6 +233,7 @@ def check(index: Path | None, device: str | None) -> None:
 
 def _facts(manifest: "Manifest") -> dict[str, Any]:
     facts = {k: v for k, v in vars(manifest).items() if k not in ("files", "reading")}
+    facts["updates"] = manifest.updates
     facts["bytes"] = sum(file["bytes"] for file in manifest.files.values())
     return facts | {name: manifest.reading[name] for name in ("read", "rejected", "filtered", "duplicates")}
 
@@ -259,6 +258,10 @@ def _described(facts: dict[str, Any]) -> Iterator[tuple[str, str]]:
         )
         or "everything",
     )
+    if f["updates"]:
+        last = f["updates"][-1]
+        what = f"{last['added']:,} added, {last['changed']:,} changed, {last['withdrawn']:,} withdrawn"
+        yield "updated", f"from {last['source'] or 'ids to withdraw'}: {what}"
     yield "encoder", f"{f['encoder']}, {f['dimension']} dimensions, {f['precision']}"
     yield "fingerprint", f"{f['encoder_fingerprint']}, text form {f['text_form']}"
     yield "metric", f["metric"]
@@ -290,14 +293,6 @@ def _line(hit: "Hit") -> str:
     return f"{hit.rank:3}  {hit.score:6.3f}  {paper.title}\n{'':13}" + "  ".join(f for f in facts if f)
 
 
-def _list_rejects(reading: "Reading", file: Path | None = None) -> None:
-    for reject in reading.rejects[:LISTED]:
-        click.echo(f"rejected {reject}", err=True)
-    if reading.rejected > LISTED:
-        where = f", listed in {file}" if file else ""
-        click.echo(f"… and {reading.rejected - LISTED:,} more{where}", err=True)
-
-
 def _stdin() -> str:
     """The text on stdin, as far as no query is longer."""
     return sys.stdin.buffer.read(1 << 20).decode("utf-8", errors="replace")
@@ -310,5 +305,6 @@ main.add_command(cite)
 main.add_command(audit)
 main.add_command(export)
 main.add_command(harvest)
+main.add_command(update)
 main.add_command(contexts_command, "contexts")
 main.add_command(split)

@@ -34,7 +34,7 @@ _FORMS = ("arXivRaw", "arXiv", "oai_dc")  # as data.harvest has them, which --he
     "--delay", type=click.FloatRange(0), default=3.0, show_default=True, help="Seconds between requests."
 )
 @index_options
-@click.option("--encoder", default="minilm", show_default=True, help="minilm, a folder or a hub name.")
+@click.option("--encoder", help="minilm, a folder or a hub name [default: the index's, else minilm].")
 @click.option("--no-index", is_flag=True, help="Only bring the records.")
 @click.option("--json", "as_json", is_flag=True, help="Print the result as JSON.")
 def harvest(
@@ -48,15 +48,16 @@ def harvest(
     delay: float,
     index: Path | None,
     device: str | None,
-    encoder: str,
+    encoder: str | None,
     no_index: bool,
     as_json: bool,
 ) -> None:
     """Bring arXiv's papers by OAI-PMH and build the index of them.
 
-    Run again without --set or --since it asks only for what changed since, and builds the index again
-    if anything did. A harvest that was interrupted goes on where it was. Dates are those of the last
-    change of a record, since arXiv offers no others: an old paper with a new version comes too.
+    Run again without --set or --since it asks only for what changed since, and updates the index: new
+    and changed papers are encoded, deleted ones withdrawn. A harvest that was interrupted goes on where
+    it was. Dates are those of the last change of a record, since arXiv offers no others: an old paper
+    with a new version comes too.
 
     The records stay in STORE/papers.jsonl, which `indexer build` reads. One request at a time, with
     arXiv's pause of three seconds between them: all of arXiv takes some hours.
@@ -101,9 +102,13 @@ def _told(result: "Harvest", store: Path) -> str:
     )
 
 
-def _updated(store: Path, index: Path, encoder: str, device: str, result: "Harvest", quiet: bool) -> bool:
-    """Build the index of what the store has, unless nothing is new since the index was built."""
-    from indexer.build import build, check
+def _updated(
+    store: Path, index: Path, encoder: str | None, device: str, result: "Harvest", quiet: bool
+) -> bool:
+    """Bring the index to what the store has, unless nothing is new since it was made.
+
+    An index of another encoder, or one that cannot be read, is built anew.
+    """
     from indexer.progress import Bars
     from indexer.store import Store
 
@@ -115,14 +120,36 @@ def _updated(store: Path, index: Path, encoder: str, device: str, result: "Harve
     built = Store(index).current()
     if built and (built / "manifest.json").stat().st_mtime_ns > papers.stat().st_mtime_ns:
         return False
-    check(str(papers), index)
-    from model.encoder import Encoder
-
+    has = _encoder_of(index)
     with Bars() as bars:
-        generation, _ = build(str(papers), index, Encoder(encoder, device), progress=bars)
-    if not quiet:
+        if has and (encoder is None or has in (encoder, str(Path(encoder).resolve()))):
+            from indexer.update import Change, update
+
+            generation, counts, _ = update(
+                index, Change(str(papers), whole=True), progress=bars, device=device
+            )
+            changed = bool(counts)
+        else:
+            from indexer.build import build, check
+
+            check(str(papers), index)
+            from model.encoder import Encoder
+
+            generation, _ = build(str(papers), index, Encoder(encoder or "minilm", device), progress=bars)
+            changed = True
+    if changed and not quiet:
         click.echo(f"index of {generation.manifest.papers:,} papers at {index}")
-    return True
+    return changed
+
+
+def _encoder_of(index: Path) -> str | None:
+    """The encoder of an index that can be updated."""
+    from indexer.store import Store
+
+    try:
+        return Store(index).open().manifest.encoder
+    except UserError:
+        return None
 
 
 @click.command()

@@ -9,7 +9,9 @@ On 3,884 real citing contexts over 100,000 papers, hit@10 is .207 without stems,
 """
 
 import os
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from itertools import pairwise
 from pathlib import Path
 
 import bm25s
@@ -17,6 +19,7 @@ import numpy as np
 import Stemmer
 from bm25s.tokenization import Tokenizer
 from numpy.lib.format import open_memmap
+from numpy.typing import NDArray
 
 from data.filter import Selection
 from data.paper import Paper
@@ -25,6 +28,10 @@ from model.encoder import Vectors
 
 K1, B = 1.5, 0.75
 TITLE_WEIGHT = 3
+COUNTS, LENGTHS = "counts.npy", "lengths.npy"  # what the scores were made of, for the next update
+MOST = 0xFFFF  # times that a word counts in one text
+ROW = 0xFFFFFFFF
+PORTION = 1 << 20  # postings that an update looks at together
 
 
 def text_of(paper: Paper) -> str:
@@ -38,10 +45,81 @@ def write(folder: Path, batches: Iterable[Sequence[str]]) -> None:
     Memory: the vocabulary, 4 bytes a text and one batch.
     """
     folder.mkdir(parents=True)
+    found = _tokenized(folder, batches)
+    _merge(folder, found.postings, found.frequency, found.lengths, found.vocabulary)
+
+
+def is_updatable(folder: Path) -> bool:
+    """Whether the counts are there that `update` needs; indexes written before November 2026 lack them."""
+    return (folder / COUNTS).exists()
+
+
+def update(folder: Path, old: Path, origin: Rows, batches: Iterable[Sequence[str]]) -> None:
+    """Write into a new folder the index of what becomes of the texts of another one, `old`.
+
+    Row n is the row origin[n] of `old`, or the next text of the batches where that is beyond its size;
+    the rows of `old` keep their order. Only those texts are tokenized, and the scores are to the bit
+    those of an index that was written anew. Memory: 12 bytes a text besides what `write` takes.
+    """
+    folder.mkdir(parents=True)
+    before = _Postings(old)
+    kept = origin < before.texts
+    row_of = np.full(before.texts, -1, np.int64)
+    row_of[origin[kept]] = np.flatnonzero(kept)
+    fresh = _tokenized(folder, batches)
+    words = dict(before.vocabulary)
+    token_of = np.empty(len(fresh.frequency), np.int64)
+    for word, token in fresh.vocabulary.items():
+        token_of[token] = words.setdefault(word, len(words))
+    frequency = np.zeros(len(words), np.int64)
+    for postings, _ in before.moved(row_of):
+        frequency += np.bincount(postings >> 32, minlength=len(words))
+    frequency[token_of] += fresh.frequency
+    used = frequency > 0  # a word that left with its papers is forgotten
+    number = np.cumsum(used) - 1
+    lengths = np.empty(len(origin), np.int32)
+    lengths[kept], lengths[~kept] = before.lengths[origin[kept]], fresh.lengths
+
+    def parts() -> Iterator[Part]:
+        for postings, counts in before.moved(row_of):
+            yield number[postings >> 32] << 32 | postings & ROW, counts
+        places = np.flatnonzero(~kept)
+        for postings, counts in fresh.postings():
+            moved = number[token_of[postings >> 32]] << 32 | places[postings & ROW]
+            order = np.argsort(moved)
+            yield moved[order], counts[order]
+
+    vocabulary = {word: int(number[token]) for word, token in words.items() if used[token]}
+    _merge(folder, parts, frequency[used], lengths, vocabulary)
+
+
+Part = tuple[NDArray[np.int64], NDArray[np.int64]]
+"""Postings (token << 32 | row), in order, and how often the token is in the row's text."""
+
+
+@dataclass(frozen=True)
+class _Tokenized:
+    """What texts come to: their postings, in files, and what is known once all of them are read."""
+
+    files: list[Path]
+    frequency: NDArray[np.int64]
+    lengths: NDArray[np.int32]
+    vocabulary: dict[str, int]
+
+    def postings(self) -> Iterator[Part]:
+        """The postings of each batch; its file is removed after."""
+        for file in self.files:
+            postings, counts = np.load(file)
+            yield postings, counts
+            file.unlink()
+
+
+def _tokenized(folder: Path, batches: Iterable[Sequence[str]]) -> _Tokenized:
     tokenizer = Tokenizer(stopwords="en", stemmer=Stemmer.Stemmer("english"))
     frequency = np.zeros(0, np.int64)
-    lengths: list[np.ndarray] = []
-    parts: list[Path] = []
+    lengths = [np.zeros(0, np.int32)]
+    files: list[Path] = []
+    vocabulary: dict[str, int] = {}
     rows = 0
     for texts in batches:
         ids = tokenizer.tokenize(list(texts), update_vocab=True, return_as="ids", show_progress=False)
@@ -55,18 +133,45 @@ def write(folder: Path, batches: Iterable[Sequence[str]]) -> None:
         seen = np.bincount(posting >> 32, minlength=max(len(vocabulary), len(frequency)))
         seen[: len(frequency)] += frequency
         frequency = seen
-        parts.append(folder / f"part-{len(parts)}.npy")
-        np.save(parts[-1], np.stack([posting, tf]))
+        files.append(folder / f"part-{len(files)}.npy")
+        np.save(files[-1], np.stack([posting, tf]))
         lengths.append(counts)
         rows += len(ids)
-    _merge(folder, parts, frequency, np.concatenate(lengths), vocabulary)
+    known = {word: token for word, token in vocabulary.items() if token < len(frequency)}
+    return _Tokenized(files, frequency, np.concatenate(lengths), known)
+
+
+class _Postings:
+    """The postings of a written index, read where they lie."""
+
+    def __init__(self, folder: Path) -> None:
+        retriever = bm25s.BM25.load(str(folder), mmap=True)
+        self._rows, self._start = (
+            retriever.scores["indices"],
+            np.asarray(retriever.scores["indptr"], np.int64),
+        )
+        self._counts = np.load(folder / COUNTS, mmap_mode="r")
+        self.vocabulary: dict[str, int] = retriever.vocab_dict
+        self.lengths = np.load(folder / LENGTHS)
+        self.texts = len(self.lengths)
+
+    def moved(self, row_of: Rows) -> Iterator[Part]:
+        """The postings at the rows' new places, without those at -1, some million at a time."""
+        marks = np.searchsorted(self._start, np.arange(0, self._start[-1], PORTION), "right") - 1
+        tokens = np.append(np.unique(marks), len(self._start) - 1)
+        for first, last in pairwise(tokens.tolist()):
+            begin, end = self._start[first], self._start[last]
+            token = np.repeat(np.arange(first, last), np.diff(self._start[first : last + 1]))
+            row = row_of[self._rows[begin:end]]
+            there = row >= 0
+            yield token[there] << 32 | row[there], self._counts[begin:end][there].astype(np.int64)
 
 
 def _merge(
     folder: Path,
-    parts: list[Path],
-    frequency: np.ndarray,
-    lengths: np.ndarray,
+    parts: Callable[[], Iterator[Part]],
+    frequency: NDArray[np.int64],
+    lengths: NDArray[np.int32],
     vocabulary: dict[str, int],
 ) -> None:
     count = len(lengths)
@@ -78,20 +183,21 @@ def _merge(
     scratch = folder / "data.half", folder / "indices.half"
     data = _mapped(scratch[0], np.float32, size)
     indices = _mapped(scratch[1], np.int32, size)
-    for part in parts:
-        posting, tf = np.load(part)
-        token, row = posting >> 32, posting & 0xFFFFFFFF
-        first = np.searchsorted(token, token)  # the postings of a part are sorted by token
-        place = free[token] + np.arange(len(token)) - first
+    counts = _mapped(folder / COUNTS, np.uint16, size)
+    for posting, tf in parts():
+        token, row = posting >> 32, posting & ROW
+        tf = np.minimum(tf, MOST)
+        found, first, runs = np.unique(token, return_index=True, return_counts=True)
+        place = np.arange(len(token)) + np.repeat(free[found] - first, runs)
         data[place] = idf[token] * tf / (norm[row] + tf)
         indices[place] = row
-        found, runs = np.unique(token, return_counts=True)
+        counts[place] = tf
         free[found] += runs
-        part.unlink()
+    np.save(folder / LENGTHS, lengths)
     retriever = bm25s.BM25(k1=K1, b=B)
     retriever.nonoccurrence_array = None  # only the forms BM25L and BM25+ have one
     retriever.scores = {"data": data, "indices": indices, "indptr": start, "num_docs": count}
-    retriever.vocab_dict = {word: i for word, i in vocabulary.items() if i < len(frequency)}
+    retriever.vocab_dict = vocabulary
     retriever.save(str(folder), show_progress=False)
     for file in scratch:
         file.unlink()

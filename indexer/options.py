@@ -5,11 +5,16 @@ from collections.abc import Callable
 from dataclasses import replace
 from functools import wraps
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from indexer.settings import DEVICES, Settings, from_environment
+
+if TYPE_CHECKING:
+    from data.corpus import Reading
+
+LISTED = 10  # rejects that a command prints
 
 
 def index_options(command: Callable[..., Any]) -> Callable[..., Any]:
@@ -63,3 +68,12 @@ def settings_of(**flags: Any) -> Settings:
 def print_json(value: Any) -> None:
     """Write a value to stdout."""
     click.echo(json.dumps(value, ensure_ascii=False, indent=1))
+
+
+def list_rejects(reading: "Reading", file: Path | None = None) -> None:
+    """Tell the first rejected records on stderr, and where the others are listed."""
+    for reject in reading.rejects[:LISTED]:
+        click.echo(f"rejected {reject}", err=True)
+    if reading.rejected > LISTED:
+        where = f", listed in {file}" if file else ""
+        click.echo(f"… and {reading.rejected - LISTED:,} more{where}", err=True)

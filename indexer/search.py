@@ -17,7 +17,7 @@ from data.paper import Paper
 from data.table import PaperTable
 from indexer.lexical import LexicalIndex
 from indexer.settings import Settings
-from indexer.store import Generation, Store, rebuild
+from indexer.store import Generation, Store, must_fit
 from indexer.vectors import Rows, VectorIndex
 from model.encoder import Encoder, Vectors
 from model.text import TEXT_FORM, query_text
@@ -65,6 +65,7 @@ class Snapshot:
     """One generation, open: its parts are loaded once, when first needed, and never change."""
 
     def __init__(self, generation: Generation, device: str) -> None:
+        self.generation = generation
         self.path, self.manifest = generation.path, generation.manifest
         self.papers = PaperTable(self.path / "papers.arrow")
         self._device = device
@@ -220,16 +221,8 @@ class Searcher:
         return _fuse(snapshot, queries, (dense, dense_rows), (shares, lexical_rows), k)
 
     def _encode(self, contexts: Sequence[Context], snapshot: Snapshot) -> Vectors:
-        manifest, encoder = snapshot.manifest, self._encoder_of(snapshot)
-        for what, ours, theirs in (
-            ("encoder", encoder.fingerprint, manifest.encoder_fingerprint),
-            ("text form", TEXT_FORM, manifest.text_form),
-        ):
-            if ours != theirs:
-                raise UserError(
-                    f"{snapshot.path} was built with {what} {theirs} ({manifest.encoder}), this is "
-                    f"{ours} ({encoder.name}); {rebuild(self.settings.index, manifest)}"
-                )
+        encoder = self._encoder_of(snapshot)
+        must_fit(snapshot.generation, self.settings.index, encoder.fingerprint, encoder.name, TEXT_FORM)
         return encoder.encode_contexts(contexts)
 
     def _encoder_of(self, snapshot: Snapshot) -> Encoder:

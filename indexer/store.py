@@ -50,6 +50,12 @@ class Manifest:
     files: dict[str, dict[str, Any]] = field(default_factory=dict)
     format: int = FORMAT
 
+    @property
+    def updates(self) -> list[dict[str, Any]]:
+        """The updates since the corpus was last read whole: the source, the counts and the time of each."""
+        updates: list[dict[str, Any]] = self.reading.get("updates", [])
+        return updates
+
     def to_bytes(self) -> bytes:
         """JSON with a digest of itself, the same bytes for the same manifest."""
         body = asdict(self)
@@ -101,7 +107,9 @@ def rebuild(root: Path, manifest: Manifest | None = None) -> str:
                 words += [f"--{name}", str(manifest.kept[name])]
         for author in manifest.kept.get("authors", ()):
             words += ["--author", author]
-    return f"build the index again with: {shlex.join(words)}"
+    updates = [made["source"] for made in manifest.updates if made["source"]] if manifest else []
+    after = f", then update it with {' and '.join(updates)}" if updates else ""
+    return f"build the index again with: {shlex.join(words)}{after}"
 
 
 @dataclass(frozen=True)
@@ -110,6 +118,20 @@ class Generation:
 
     path: Path
     manifest: Manifest
+
+
+def must_fit(generation: Generation, root: Path, fingerprint: str, name: str, text_form: str) -> None:
+    """Raise UserError for an encoder other than the one that the generation was built with."""
+    manifest = generation.manifest
+    for what, ours, theirs in (
+        ("encoder", fingerprint, manifest.encoder_fingerprint),
+        ("text form", text_form, manifest.text_form),
+    ):
+        if ours != theirs:
+            raise UserError(
+                f"{generation.path} was built with {what} {theirs} ({manifest.encoder}), this is "
+                f"{ours} ({name}); {rebuild(root, manifest)}"
+            )
 
 
 class Store:

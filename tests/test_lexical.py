@@ -1,5 +1,6 @@
 """The BM25 files against the index that bm25s makes in memory."""
 
+import json
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -65,6 +66,42 @@ def test_several_batches_give_the_files_of_one(tmp_path: Path, papers: list[dict
     assert names == sorted(file.name for file in (tmp_path / "many").iterdir())
     for name in names:
         assert (tmp_path / "one" / name).read_bytes() == (tmp_path / "many" / name).read_bytes(), name
+
+
+@pytest.mark.parametrize("portion", [1, 100, 1 << 20])
+@pytest.mark.parametrize(
+    "origin",
+    [
+        range(300),  # nothing new
+        [row for row in range(300) if row % 7],  # withdrawn
+        [*range(300), *range(300, 340)],  # added
+        [300 + row // 9 if row % 9 == 4 else row for row in range(290)] + [333, 334],  # changed, and more
+        [300, 301],  # nothing is left
+        [299, 300],
+    ],
+)
+def test_an_update_scores_as_the_texts_written_anew_to_the_bit(
+    tmp_path: Path,
+    papers: list[dict[str, str]],
+    origin: Sequence[int],
+    portion: int,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(lexical, "PORTION", portion)
+    old = texts_of(papers)
+    fresh = [f"{old[-row]} Novel words{row} for residual models." for row in range(1, 60)] + ["", "the of"]
+    new = [fresh[row - 300] for row in origin if row >= 300]
+    expected = [old[row] if row < 300 else None for row in origin]
+    rest = iter(new)
+    whole = written(tmp_path / "whole", [next(rest) if text is None else text for text in expected])
+    written(tmp_path / "old", old)
+    lexical.update(tmp_path / "new", tmp_path / "old", np.asarray(origin), [new[:3], [], new[3:]])
+    updated = LexicalIndex(tmp_path / "new")
+    assert len(updated) == len(origin)
+    for mine, theirs in zip(updated.search(QUERIES, 400), whole.search(QUERIES, 400), strict=True):
+        np.testing.assert_array_equal(mine, theirs)
+    words = [json.loads((tmp_path / n / "vocab.index.json").read_bytes()) for n in ("new", "whole")]
+    assert set(words[0]) - {""} == set(words[1]) - {""}
 
 
 def test_nothing_of_the_work_is_left_in_the_folder(tmp_path: Path, papers: list[dict[str, str]]) -> None:
