@@ -5,7 +5,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
 from functools import lru_cache, partial
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,12 +15,14 @@ from data.errors import UserError
 from data.filter import Filter, Selection
 from data.paper import Paper
 from data.table import PaperTable
-from indexer.lexical import LexicalIndex
 from indexer.settings import Settings
 from indexer.store import Generation, Store, must_fit
-from indexer.vectors import Rows, VectorIndex
 from model.encoder import Encoder, Vectors
 from model.text import TEXT_FORM, query_text
+
+if TYPE_CHECKING:  # FAISS and bm25s are loaded by the searches that need them
+    from indexer.lexical import LexicalIndex
+    from indexer.vectors import Rows, VectorIndex
 
 CANDIDATES = 300
 SELECTIONS = 8  # of the latest filters: one is 9 bytes a paper at most
@@ -55,7 +57,7 @@ class Hit:
 class Ranked:
     """The rows and scores of many contexts, each of shape (contexts, k), best first."""
 
-    rows: Rows
+    rows: "Rows"
     scores: Vectors
     dense: Vectors | None = None
     bm25: Vectors | None = None
@@ -79,15 +81,19 @@ class Snapshot:
         return self._select(keep) if keep else None
 
     @property
-    def vectors(self) -> VectorIndex:
+    def vectors(self) -> "VectorIndex":
         """The dense index."""
+        from indexer.vectors import VectorIndex
+
         with self._lock, self._present():
             self._vectors = self._vectors or VectorIndex(self.path / "vectors.faiss", self._device)
             return self._vectors
 
     @property
-    def words(self) -> LexicalIndex:
+    def words(self) -> "LexicalIndex":
         """The BM25 index."""
+        from indexer.lexical import LexicalIndex
+
         with self._lock, self._present():
             self._words = self._words or LexicalIndex(self.path / "words")
             return self._words
@@ -257,8 +263,8 @@ def _hits(ranked: Ranked, query: int, snapshot: Snapshot) -> list[Hit]:
 def _fuse(
     snapshot: Snapshot,
     queries: Vectors,
-    dense: tuple[Vectors, Rows],
-    lexical: tuple[Vectors, Rows],
+    dense: "tuple[Vectors, Rows]",
+    lexical: "tuple[Vectors, Rows]",
     k: int,
 ) -> Ranked:
     count, k = len(queries), min(k, dense[1].shape[1])

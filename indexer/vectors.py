@@ -56,7 +56,7 @@ class VectorIndex:
                 "device is cuda, but faiss sees no GPU; use --device cpu, or install the gpu extra: "
                 "pip uninstall faiss-cpu; pip install 'citemark[gpu]'"
             )
-        stored: Any = faiss.read_index(str(path))
+        stored: Any = faiss.read_index(str(path), faiss.IO_FLAG_MMAP_IFC)  # read where it lies
         self._stored = stored  # owns the memory that _halves looks at
         self._index: Any = stored
         self.dimension = int(stored.d)
