@@ -12,6 +12,7 @@ from data.bibliography import bibtex
 from data.contexts import CITE, OTHER, Context, parse
 from data.errors import UserError
 from data.paper import Paper
+from indexer.guard import Gate, page_guard
 from indexer.search import LEXICAL_WEIGHT, Hit, Searcher
 from indexer.settings import RANKINGS, Settings, from_environment
 from indexer.store import Store
@@ -74,6 +75,12 @@ def search_page(settings: Settings) -> None:
 def searcher(settings: Settings) -> Searcher:
     """One Searcher for all sessions; it takes up a rebuilt index by itself."""
     return Searcher(settings)
+
+
+@st.cache_resource(show_spinner=False)
+def gate() -> Gate:
+    """One for all sessions: so many search at a time, more wait, and too many are told to come again."""
+    return Gate()
 
 
 def plain(text: str) -> str:
@@ -167,7 +174,7 @@ def answer(engine: Searcher, text: str, k: int, ranking: str) -> None:
     if CITE not in text:
         st.info(f"There is no `{CITE}` in the text, so all of it is the query.", icon=":material/info:")
     with st.spinner("Searching …"):
-        answers = engine.search(contexts, k, ranking)
+        answers = gate().wait(lambda: engine.search(contexts, k, ranking))
     for number, (context, hits) in enumerate(zip(contexts, answers, strict=True), 1):
         if len(contexts) > 1:
             st.subheader(f"Citation {number} of {len(contexts)}", anchor=False)
@@ -227,5 +234,10 @@ def scored(hit: Hit) -> str:
     return f":small[:gray[meaning {hit.dense:.2f} + words {words:.2f} =]] {badge}"
 
 
-if __name__ == "__main__":
+if __name__ == "__main__":  # run by Streamlit for every session
     main()
+else:  # served by `streamlit run app.py`
+    app = st.App(
+        __file__,
+        middleware=[page_guard(st.get_option("server.allowedHosts"), st.get_option("server.maxUploadSize"))],
+    )

@@ -13,6 +13,7 @@ from data.errors import UserError
 CITE = "[CITE]"
 OTHER = "[OTHER]"
 MAX_QUERY = 20_000  # characters: a long section; what is longer is a whole draft or a mistake
+MAX_MARKS = 100  # of one text: every mark is a search of its own
 _COLUMNS = ("text", "cited_id", "citing_id")
 _BEIR_ID = "BEIR query id"  # no column of a contexts file
 _SENTENCE = re.compile(r"(?<=[.!?])\s+(?=[A-Z\[\"'(])")
@@ -39,7 +40,8 @@ def parse(source: str) -> list[Context]:
     """The contexts of what a user typed: one for each `[CITE]`, or the whole text if it has none.
 
     A text with one mark is its context; of a text with several, each mark's context is its sentence
-    and the one before. Raises UserError for an empty text and one over MAX_QUERY characters.
+    and the one before. Raises UserError for an empty text, one over MAX_QUERY characters and one with
+    more than MAX_MARKS marks.
     """
     if len(source) > MAX_QUERY:
         raise UserError(
@@ -51,6 +53,8 @@ def parse(source: str) -> list[Context]:
     marks = source.count(CITE)
     if marks <= 1:
         return [Context(source)]
+    if marks > MAX_MARKS:
+        raise UserError(f"the text has {marks:,} {CITE} marks, the limit is {MAX_MARKS}; search a part of it")
     contexts = []
     sentences = _SENTENCE.split(source)
     for number, sentence in enumerate(sentences):

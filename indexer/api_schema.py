@@ -8,6 +8,7 @@ from data.contexts import MAX_QUERY
 from data.filter import Filter
 
 MAX_BATCH = 100
+MAX_CONTEXTS = 500  # of a batch, whose texts may have several marks each
 MAX_K = 100
 
 

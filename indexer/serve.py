@@ -23,6 +23,7 @@ from data.contexts import Context, parse
 from data.errors import UserError
 from indexer.answers import answer, entries, record, release
 from indexer.api_schema import (
+    MAX_CONTEXTS,
     Asked,
     BatchAnswer,
     BatchRequest,
@@ -37,7 +38,7 @@ from indexer.api_schema import (
     SimilarAnswer,
     SimilarRequest,
 )
-from indexer.guard import LOOPBACK, MAX_BODY, Busy, Gate, Guard, open_to_others, problem
+from indexer.guard import LOOPBACK, MAX_BODY, QUEUE, WORKERS, Busy, Gate, Guard, open_to_others, problem
 from indexer.search import Searcher, UnknownPaper
 
 RELOAD_SECONDS = 1.0  # between looks for a newer index
@@ -56,8 +57,8 @@ class ServeSettings:
     host: str = "127.0.0.1"
     port: int = 8600
     token: str = ""
-    workers: int = 2
-    queue: int = 128
+    workers: int = WORKERS
+    queue: int = QUEUE
     names: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
@@ -165,7 +166,13 @@ async def search(asked: SearchRequest, door: DoorOf) -> SearchAnswer:
 @router.post("/batch", responses=_problems(413, 422, 429, 503))
 async def batch(asked: BatchRequest, door: DoorOf) -> BatchAnswer:
     """The same for several texts at once."""
-    return BatchAnswer(answers=await _answers(door, [parse(text) for text in asked.texts], asked))
+    texts = [parse(text) for text in asked.texts]
+    marks = sum(map(len, texts))
+    if marks > MAX_CONTEXTS:
+        raise HTTPException(
+            422, f"body.texts: {marks:,} contexts, the limit is {MAX_CONTEXTS}; send fewer texts at a time"
+        )
+    return BatchAnswer(answers=await _answers(door, texts, asked))
 
 
 async def _answers(door: Door, texts: Sequence[Sequence[Context]], asked: Asked) -> list[SearchAnswer]:
@@ -225,6 +232,8 @@ async def _searched(door: Door, work: Callable[[], T]) -> T:
         return await door.gate.run(work)
     except UnknownPaper:
         raise HTTPException(404, "no paper with this id in the index") from None
+    except Busy:
+        raise
     except UserError as error:
         log.error("%s", error)
         raise HTTPException(503, "the index cannot be used at present; its server's log says why") from None
@@ -234,10 +243,10 @@ async def _explain(_: Request, error: Exception) -> JSONResponse:
     """A refusal as one line that names no internals."""
     if isinstance(error, RequestValidationError):
         return _invalid(error)
-    if isinstance(error, UserError):  # of data.contexts.parse: the text itself
-        return problem(422, str(error))
     if isinstance(error, Busy):
         return problem(429, str(error), {"Retry-After": str(error.seconds)})
+    if isinstance(error, UserError):  # of data.contexts.parse: the text itself
+        return problem(422, str(error))
     if isinstance(error, StarletteHTTPException):
         return problem(error.status_code, str(error.detail), error.headers)
     return problem(500, "the server failed; its log says why")

@@ -1,0 +1,232 @@
+"""Promise: the servers are for this machine and its own pages alone, and say nothing of their insides.
+
+Both are started as users start them; what is asserted is what they do, not what their settings say.
+"""
+
+import http.client
+import socket
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+
+import httpx2
+import psutil
+import pytest
+from conftest import environment
+from door_servers import running
+from page_client import PATIENCE, Served, Visitor, serving
+from websockets.exceptions import InvalidStatus
+from websockets.sync.client import connect
+
+from indexer.guard import PAGE_HEADERS, SAFE_HEADERS
+
+pytest_plugins = ["door_servers"]
+
+SECRET = "the secret of /home/somebody/index"
+# Both servers import this before anything else: every search fails with what nobody else may read.
+BROKEN = f"""
+import indexer.search
+def search(*_, **__):
+    raise RuntimeError({SECRET!r})
+indexer.search.Searcher.rank = search
+"""
+FOREIGN_HOSTS = (
+    "evil.example",
+    "127.0.0.1.evil.example",
+    "evil.example:{port}",
+    "[",
+    "127.0.0.1@evil.example",
+    "",
+)
+FOREIGN_ORIGINS = (
+    "http://evil.example", "null", "http://127.0.0.1:1", "https://127.0.0.1:{port}", "file://", "http://",
+    "http://127.0.0.1:{port}.evil.example", "http://localhost:{port}",
+)  # fmt: skip
+
+
+class Trap:
+    """A web proxy that only counts who comes: a server that looks for the outside world comes here."""
+
+    def __init__(self) -> None:
+        self._listening = socket.create_server(("127.0.0.1", 0))
+        self.address = f"http://127.0.0.1:{self._listening.getsockname()[1]}"
+        self.visits: list[bytes] = []
+        threading.Thread(target=self._count, daemon=True).start()
+
+    def _count(self) -> None:
+        while True:
+            try:
+                visitor, _ = self._listening.accept()
+            except OSError:
+                return
+            with visitor:
+                self.visits.append(visitor.recv(1000))
+
+    def close(self) -> None:
+        self._listening.close()
+
+
+@pytest.fixture(scope="module")
+def trap() -> Iterator[Trap]:
+    trap = Trap()
+    yield trap
+    trap.close()
+
+
+@pytest.fixture(scope="module")
+def page(small_index: Path, trap: Trap, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
+    """The page, which would reach the outside world through the trap."""
+    proxies = dict.fromkeys(("http_proxy", "https_proxy", "HTTP_PROXY", "HTTPS_PROXY"), trap.address)
+    log = tmp_path_factory.mktemp("page") / "log"
+    with serving(small_index, log, **proxies, no_proxy="") as served:
+        yield served
+
+
+def with_path(folder: Path) -> str:
+    """PYTHONPATH with a folder before this checkout."""
+    return f"{folder}:{environment()['PYTHONPATH']}"
+
+
+def port_of(address: str) -> int:
+    return int(address.rpartition(":")[2])
+
+
+def asked(address: str, path: str, **headers: str) -> tuple[int, bytes]:
+    """Status and body of a GET with exactly these headers."""
+    connection = http.client.HTTPConnection("127.0.0.1", port_of(address), timeout=PATIENCE)
+    connection.putrequest("GET", path, skip_host="host" in headers)
+    for name, value in headers.items():
+        connection.putheader(name, value.format(port=port_of(address)))
+    connection.endheaders()
+    answer = connection.getresponse()
+    return answer.status, answer.read()
+
+
+@pytest.mark.parametrize("host", FOREIGN_HOSTS)
+def test_a_foreign_host_is_refused(host: str, page: Served, api: httpx2.Client) -> None:
+    for address, path in (
+        (page.address, "/"),
+        (page.address, "/_stcore/health"),
+        (str(api.base_url), "/health"),
+    ):
+        status, body = asked(address.rstrip("/"), path, host=host)
+        assert status == 400
+        assert len(body) < 100
+
+
+@pytest.mark.parametrize("origin", FOREIGN_ORIGINS)
+def test_a_foreign_origin_is_refused(origin: str, page: Served, api: httpx2.Client) -> None:
+    for address, path in (
+        (page.address, "/"),
+        (page.address, "/_stcore/health"),
+        (str(api.base_url), "/health"),
+    ):
+        status, body = asked(address.rstrip("/"), path, origin=origin)
+        assert (status, body) == (403, b'{"detail":"requests from other sites are refused"}')
+
+
+def knock(page: Served, origin: str | None, host: str | None = None) -> int:
+    """The status of a websocket's upgrade; 101 is one that was let in."""
+    headers = {"Host": host} if host else {}
+    stream = f"ws://127.0.0.1:{port_of(page.address)}/_stcore/stream"
+    try:
+        connect(stream, origin=origin, additional_headers=headers, open_timeout=PATIENCE).close()  # type: ignore[arg-type]
+    except InvalidStatus as refused:
+        return refused.response.status_code
+    return 101
+
+
+def test_a_websocket_is_held_to_the_same_and_nothing_is_asked_outside(page: Served, trap: Trap) -> None:
+    port = port_of(page.address)
+    for origin in FOREIGN_ORIGINS:
+        assert knock(page, origin.format(port=port)) == 403, origin
+    evil = f"evil.example:{port}"
+    assert raw_upgrade(port, evil, f"http://{evil}") == 400  # its name leads here: DNS rebinding
+    assert raw_upgrade(port, evil, f"http://127.0.0.1:{port}") in (400, 403)
+    assert knock(page, page.address) == 101
+    assert trap.visits == []  # Streamlit asks a host of Amazon for its own address, where it decides
+
+
+def raw_upgrade(port: int, host: str, origin: str) -> int:
+    """The same with a Host of one's own, which a library of websockets would not send."""
+    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=PATIENCE)
+    connection.putrequest("GET", "/_stcore/stream", skip_host=True)
+    for name, value in (
+        ("Host", host), ("Origin", origin), ("Upgrade", "websocket"), ("Connection", "Upgrade"),
+        ("Sec-WebSocket-Version", "13"), ("Sec-WebSocket-Key", "dGhlIHNhbXBsZSBub25jZQ=="),
+    ):  # fmt: skip
+        connection.putheader(name, value)
+    connection.endheaders()
+    return connection.getresponse().status
+
+
+def test_both_listen_on_the_loopback_address_alone(page: Served, api: httpx2.Client) -> None:
+    ports = {port_of(page.address), port_of(str(api.base_url).rstrip("/"))}
+    listening = [c.laddr for c in psutil.net_connections("inet") if c.status == psutil.CONN_LISTEN]
+    assert {ip for ip, port in listening if port in ports} == {"127.0.0.1"}
+
+
+def test_the_page_forbids_what_is_not_its_own(page: Served, api: httpx2.Client) -> None:
+    shown = httpx2.get(page.address, timeout=PATIENCE)
+    assert {name: shown.headers[name] for name in PAGE_HEADERS} == PAGE_HEADERS
+    assert "access-control-allow-origin" not in shown.headers
+    assert "unsafe-inline" not in PAGE_HEADERS["Content-Security-Policy"].replace(
+        "style-src 'self' 'unsafe-inline'", ""
+    )
+    answer = api.get("/health")
+    assert {name: answer.headers[name] for name in SAFE_HEADERS} == SAFE_HEADERS
+
+
+def test_the_page_reports_to_nobody_and_heeds_no_other_page(page: Served) -> None:
+    told = httpx2.get(f"{page.address}/_stcore/host-config", timeout=PATIENCE).json()
+    assert (told["allowedOrigins"], told["metricsUrl"]) == ([], "")
+    with Visitor(page.address) as visitor:
+        config = visitor.told.new_session.config
+        assert not config.gather_usage_stats
+        assert not config.allow_run_on_save
+    agent = httpx2.post(f"{page.address}/_stcore/agent/interact", json={}, timeout=PATIENCE)
+    assert agent.status_code >= 400
+
+
+def test_what_is_too_large_is_refused_by_its_length(page: Served, api: httpx2.Client) -> None:
+    for address, path in (
+        (page.address, "/_stcore/upload_file/a/b"),
+        (str(api.base_url).rstrip("/"), "/search"),
+    ):
+        connection = http.client.HTTPConnection("127.0.0.1", port_of(address), timeout=PATIENCE)
+        connection.putrequest("PUT" if "upload" in path else "POST", path)
+        connection.putheader("Content-Length", str(40 * 1024 * 1024))
+        connection.endheaders()
+        assert connection.getresponse().status == 413
+
+
+@pytest.mark.parametrize(
+    "path",
+    ["/app/static/config.toml", "/../../etc/passwd", "/%2e%2e/pyproject.toml", "/.streamlit/config.toml"],
+)
+def test_no_file_of_the_machine_is_served(path: str, page: Served, api: httpx2.Client) -> None:
+    for address in (page.address, str(api.base_url).rstrip("/")):
+        status, body = asked(address, path)
+        assert status in (400, 404) or body.lstrip().startswith(b"<!--"), body[:100]  # the page itself
+        assert not any(word in body for word in (b"root:", b"[project]", b"maxUploadSize"))
+
+
+def test_a_fault_is_told_to_the_log_alone(small_index: Path, tmp_path: Path) -> None:
+    (tmp_path / "sitecustomize.py").write_text(BROKEN)
+    with serving(small_index, tmp_path / "page", PYTHONPATH=with_path(tmp_path)) as served:
+        with Visitor(served.address) as visitor:
+            visitor.ask("tree search [CITE] for Go")
+            sent = visitor.raw
+        assert SECRET in served.log.read_text()
+    assert len(sent) > 1000
+    assert not any(word in sent for word in (SECRET.encode(), b"Traceback", b"RuntimeError", b"search.py"))
+
+
+def test_a_fault_of_the_api_is_told_to_the_log_alone(small_index: Path, tmp_path: Path) -> None:
+    (tmp_path / "sitecustomize.py").write_text(BROKEN.replace("Searcher.rank", "Searcher.paper"))
+    arguments = ("serve", "--index", small_index, "--device", "cpu", "--port", 0)
+    with running(tmp_path / "api", *arguments, PYTHONPATH=with_path(tmp_path)) as (_, address):
+        answer = httpx2.get(f"{address}/paper?id=x", timeout=PATIENCE)
+        assert answer.status_code == 500
+        assert answer.json() == {"detail": "the server failed; its log says why"}
+    assert SECRET in (tmp_path / "api").read_text()
