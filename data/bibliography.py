@@ -35,7 +35,27 @@ _MEETING = re.compile(
     r"|IROS|RSS|KDD|SIGIR|CIKM|WSDM|WWW|RecSys|ICDM|ICWSM|USENIX|OSDI|SOSP|STOC|FOCS|ITCS|CCS)\b"
 )
 _ARXIV_CATEGORY = re.compile(r"[a-z]+(?:-[a-z]+)?(?:\.[A-Za-z]+(?:-[a-z]+)?)?")
-_SIGN = r"\\[A-Za-z,;:!|]|[^$%#&~{}\\]"  # of mathematics that needs no escaping
+# The commands that a formula of a title may keep. No other: BibTeX hands titles on to LaTeX, where
+# `$\input{/etc/passwd}$` reads a file.
+_COMMANDS = (
+    "alpha|beta|gamma|delta|epsilon|varepsilon|zeta|eta|theta|vartheta|iota|kappa|lambda|mu|nu|xi|pi|varpi|rho"
+    "|varrho|sigma|varsigma|tau|upsilon|phi|varphi|chi|psi|omega|Gamma|Delta|Theta|Lambda|Xi|Pi|Sigma|Upsilon"
+    "|Phi|Psi|Omega|ell|hbar|imath|jmath|Re|Im|aleph|partial|nabla|infty|emptyset|varnothing|forall|exists|neg"
+    "|pm|mp|times|div|cdot|cdots|ldots|dots|ast|star|circ|bullet|oplus|ominus|otimes|odot|wedge|vee|cap|cup"
+    "|setminus|amalg|dagger|ddagger|wr|sum|prod|coprod|int|oint|bigcap|bigcup|bigoplus|bigotimes|le|leq|ge|geq"
+    "|ne|neq|ll|gg|lesssim|gtrsim|sim|simeq|approx|cong|equiv|propto|prec|succ|preceq|succeq|subset|supset"
+    "|subseteq|supseteq|in|ni|notin|mid|nmid|parallel|perp|vdash|models|to|mapsto|gets|leftarrow|rightarrow"
+    "|leftrightarrow|Leftarrow|Rightarrow|Leftrightarrow|longrightarrow|uparrow|downarrow|hookrightarrow"
+    "|langle|rangle|lfloor|rfloor|lceil|rceil|lvert|rvert|lVert|rVert|left|right|big|Big|bigl|bigr"
+    "|frac|tfrac|dfrac|binom|sqrt|hat|widehat|tilde|widetilde|bar|overline|underline|vec|dot|ddot|acute|grave"
+    "|check|breve|mathring|mathbb|mathcal|mathfrak|mathscr|mathbf|mathrm|mathsf|mathit|mathtt|boldsymbol|bm"
+    "|pmb|text|textbf|textit|textrm|textsc|textsf|texttt|textup|rm|bf|it|sf|tt|cal|operatorname|quad|qquad"
+    "|log|ln|exp|lim|limsup|liminf|sup|inf|max|min|arg|det|dim|ker|gcd|deg|sin|cos|tan|cot|sec|sinh|cosh|tanh"
+    "|bmod|pmod|triangle|square|Box|diamond|heartsuit|spadesuit|clubsuit|diamondsuit|sharp|flat|natural|prime"
+    "|top|bot|angle|checkmark|l|L|o|O|i|j|S|P|ae|AE|oe|OE|aa|AA|ss"
+)
+# A sign of mathematics that needs no escaping. Two carets are no power: TeX reads `^^5c` as a backslash.
+_SIGN = rf"\\[,;:!|]|\\(?:{_COMMANDS})(?![A-Za-z])|\^(?!\^)|[^$%#&~{{}}\\^]"
 _GROUP = rf"\{{(?:{_SIGN}|\{{(?:{_SIGN})*\}})*\}}"
 _MATH = rf"(?<!\$)\$(?=[^\s$])(?:{_SIGN}|{_GROUP})+(?<=\S)\$(?![\d$])"
 _TOKEN = re.compile(rf"(?:{_MATH}|\S)+")

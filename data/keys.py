@@ -13,6 +13,7 @@ KeyStyle = Literal["scholar", "acl", "author-year", "alpha", "id"]
 """vaswani2017attention, vaswani-etal-2017-attention, vaswani2017, VSP+17, arxiv-1706.03762."""
 KEY_STYLES: tuple[KeyStyle, ...] = get_args(KeyStyle)
 
+MAX_PART = 40  # letters of a name or word: a key goes into the text, and into file names
 _SMALL_WORDS = {
     *("a", "an", "the", "on", "of", "for", "in", "to", "and", "with", "from", "by", "at"),
     *("is", "are", "be", "do", "does", "how"),
@@ -75,7 +76,7 @@ def _first_word(title: str) -> str:
 
 
 def _plain(text: str) -> str:
-    return re.sub(r"[^a-z0-9]", "", _ascii(text))
+    return re.sub(r"[^a-z0-9]", "", _ascii(text))[:MAX_PART]
 
 
 def _ascii(text: str) -> str:
