@@ -6,7 +6,7 @@ TORCH_INDEX ?=
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip install --quiet -c constraints.txt $(if $(TORCH_INDEX),--extra-index-url $(TORCH_INDEX))
 
-.PHONY: run test test-slow faults mutants format install clean
+.PHONY: run test test-slow faults mutants audit format install clean
 
 run: $(VENV)/.cpu
 	@ls citemark-index/generations/*/manifest.json >/dev/null 2>&1 || $(BIN)/indexer build starter
@@ -29,6 +29,14 @@ faults: $(VENV)/.dev
 # Does every promise's test fail when the promise is broken on purpose?
 mutants: $(VENV)/.dev
 	$(BIN)/python tests/faults/mutants.py
+
+# Known vulnerabilities of the pinned packages; fails where one could not be looked up.
+audit: $(VENV)/audit/bin/pip-audit
+	$(VENV)/audit/bin/python .ci/audit $(VENV)/audit/bin/pip-audit constraints.txt
+
+$(VENV)/audit/bin/pip-audit:
+	$(PYTHON) -m venv $(VENV)/audit
+	$(VENV)/audit/bin/python -m pip install --quiet pip-audit
 
 format: $(VENV)/.dev
 	$(BIN)/ruff check --fix .

@@ -66,6 +66,41 @@ def test_a_light_module_loads_nothing_heavy(module: str) -> None:
     assert not loaded & banned
 
 
+# Arguments by which a library would run code that came as data, or show text as markup.
+FORBIDDEN = {
+    *("trust_remote_code", "allow_pickle", "unsafe_allow_html", "unsafe_allow_javascript"),
+    *("allow_dangerous_deserialization", "shell", "unsafe"),
+}
+
+
+def unsafe(source: str) -> list[str]:
+    """The forbidden arguments of a source, as `line: name`; given as False they are allowed."""
+    words = [
+        word for node in ast.walk(ast.parse(source)) if isinstance(node, ast.Call) for word in node.keywords
+    ]
+    return [f"{word.value.lineno}: {word.arg}" for word in words if lets_in(word)]
+
+
+def lets_in(word: ast.keyword) -> bool:
+    value = word.value.value if isinstance(word.value, ast.Constant) else ...
+    return (word.arg in FORBIDDEN and value is not False) or (
+        word.arg == "weights_only" and value is not True
+    )
+
+
+@pytest.mark.parametrize("path", sources(), ids=lambda path: str(path.relative_to(ROOT)))
+def test_no_argument_lets_code_in(path: Path) -> None:
+    assert unsafe(path.read_text("utf-8")) == []
+
+
+def test_the_rule_sees_what_it_forbids() -> None:
+    for argument in sorted(FORBIDDEN):
+        assert unsafe(f"f(1, {argument}=True)") == [f"1: {argument}"]
+        assert unsafe(f"f(1, {argument}=setting)") == [f"1: {argument}"]
+        assert unsafe(f"f(1, {argument}=False)") == []
+    assert unsafe("torch.f(x, weights_only=False)") == ["1: weights_only"]
+
+
 def test_only_the_page_knows_streamlit_and_only_the_vectors_know_faiss() -> None:
     users = {
         name: {str(path.relative_to(ROOT)) for path in sources() for _, module in imported(path)
