@@ -95,7 +95,8 @@ def main(words: Sequence[str]) -> int:
     with tempfile.TemporaryDirectory(prefix="mutants-") as folder:
         root = Path(folder) / "tree"
         shutil.copytree(ROOT, root, ignore=shutil.ignore_patterns(*LEFT_OUT))
-        shutil.copytree(ROOT / ".streamlit", root / ".streamlit")
+        for hidden in (".streamlit", ".ci"):
+            shutil.copytree(ROOT / hidden, root / hidden)
         for mutant in chosen:
             found = mutant.fault() or verdict(mutant, root)
             bad += found != "killed" and not found.startswith("skipped")

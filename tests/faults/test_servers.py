@@ -30,6 +30,7 @@ def search(*_, **__):
     raise RuntimeError({SECRET!r})
 indexer.search.Searcher.rank = search
 """
+LAB = "cite.lab.example"
 FOREIGN_HOSTS = (
     "evil.example",
     "127.0.0.1.evil.example",
@@ -75,10 +76,11 @@ def trap() -> Iterator[Trap]:
 
 @pytest.fixture(scope="module")
 def page(small_index: Path, trap: Trap, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
-    """The page, which would reach the outside world through the trap."""
+    """The page, known as LAB too, which would reach the outside world through the trap."""
     proxies = dict.fromkeys(("http_proxy", "https_proxy", "HTTP_PROXY", "HTTPS_PROXY"), trap.address)
     log = tmp_path_factory.mktemp("page") / "log"
-    with serving(small_index, log, **proxies, no_proxy="") as served:
+    names = {"STREAMLIT_SERVER_ALLOWED_HOSTS": f"127.0.0.1 localhost {LAB}"}
+    with serving(small_index, log, **proxies, **names, no_proxy="") as served:
         yield served
 
 
@@ -147,7 +149,15 @@ def test_a_websocket_is_held_to_the_same_and_nothing_is_asked_outside(page: Serv
     assert trap.visits == []  # Streamlit asks a host of Amazon for its own address, where it decides
 
 
-def raw_upgrade(port: int, host: str, origin: str) -> int:
+def test_a_proxy_with_tls_is_let_in_under_its_name(page: Served) -> None:
+    port, forwarded = port_of(page.address), {"X-Forwarded-Proto": "https"}
+    assert raw_upgrade(port, LAB, f"https://{LAB}", **forwarded) == 101
+    assert raw_upgrade(port, LAB, f"http://{LAB}", **forwarded) == 403
+    assert raw_upgrade(port, LAB, "https://evil.example", **forwarded) == 403
+    assert raw_upgrade(port, f"www.{LAB}", f"https://www.{LAB}", **forwarded) == 400
+
+
+def raw_upgrade(port: int, host: str, origin: str, **others: str) -> int:
     """The same with a Host of one's own, which a library of websockets would not send."""
     connection = http.client.HTTPConnection("127.0.0.1", port, timeout=PATIENCE)
     connection.putrequest("GET", "/_stcore/stream", skip_host=True)
@@ -155,6 +165,8 @@ def raw_upgrade(port: int, host: str, origin: str) -> int:
         ("Host", host), ("Origin", origin), ("Upgrade", "websocket"), ("Connection", "Upgrade"),
         ("Sec-WebSocket-Version", "13"), ("Sec-WebSocket-Key", "dGhlIHNhbXBsZSBub25jZQ=="),
     ):  # fmt: skip
+        connection.putheader(name, value)
+    for name, value in others.items():
         connection.putheader(name, value)
     connection.endheaders()
     return connection.getresponse().status
