@@ -1,8 +1,10 @@
 """The page's server as users start it, and visitors that speak Streamlit's own protocol over websockets."""
 
 import re
+import socket
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
@@ -11,6 +13,7 @@ from pathlib import Path
 from types import TracebackType
 
 import httpx2
+import pytest
 from conftest import ROOT, environment
 from streamlit.proto.BackMsg_pb2 import BackMsg
 from streamlit.proto.ForwardMsg_pb2 import ForwardMsg
@@ -18,6 +21,7 @@ from websockets.exceptions import ConnectionClosed
 from websockets.sync.client import ClientConnection, connect
 from websockets.typing import Subprotocol
 
+LAB = "cite.lab.example"
 PATIENCE = 600  # seconds: the first search loads the encoder, on a machine that may be busy
 
 
@@ -81,6 +85,7 @@ class Visitor:
             additional_headers=headers,
             open_timeout=PATIENCE,
             max_size=None,
+            proxy=None,
         )
         self._kept: dict[str, ForwardMsg] = {}
         self._text = self._button = ""
@@ -156,3 +161,42 @@ class Visitor:
             self._text = element.text_area.id
         elif kind == "button" and element.button.is_form_submitter:
             self._button = element.button.id
+
+
+class Trap:
+    """A web proxy that only counts who comes: a server that looks for the outside world comes here."""
+
+    def __init__(self) -> None:
+        self._listening = socket.create_server(("127.0.0.1", 0))
+        self.address = f"http://127.0.0.1:{self._listening.getsockname()[1]}"
+        self.visits: list[bytes] = []
+        threading.Thread(target=self._count, daemon=True).start()
+
+    def _count(self) -> None:
+        while True:
+            try:
+                visitor, _ = self._listening.accept()
+            except OSError:
+                return
+            with visitor:
+                self.visits.append(visitor.recv(1000))
+
+    def close(self) -> None:
+        self._listening.close()
+
+
+@pytest.fixture(scope="session")
+def trap() -> Iterator[Trap]:
+    trap = Trap()
+    yield trap
+    trap.close()
+
+
+@pytest.fixture(scope="session")
+def page(small_index: Path, trap: Trap, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
+    """The page, known as LAB too, which would reach the outside world through the trap."""
+    proxies = dict.fromkeys(("http_proxy", "https_proxy", "HTTP_PROXY", "HTTPS_PROXY"), trap.address)
+    log = tmp_path_factory.mktemp("page") / "log"
+    names = {"STREAMLIT_SERVER_ALLOWED_HOSTS": f"127.0.0.1 localhost {LAB}"}
+    with serving(small_index, log, **proxies, **names, no_proxy="") as served:
+        yield served

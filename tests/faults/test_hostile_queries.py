@@ -3,7 +3,7 @@
 import json
 import statistics
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +11,7 @@ import httpx2
 import pytest
 from conftest import ROOT
 from hostile import hostile_texts, typed
-from page_client import Served, Visitor, serving, shown
+from page_client import Served, Visitor, shown
 from streamlit.testing.v1 import AppTest
 
 from data.contexts import MAX_MARKS, MAX_QUERY, parse
@@ -21,7 +21,7 @@ from indexer.search import Searcher
 from indexer.settings import RANKINGS, Settings
 from model.encoder import Encoder
 
-pytest_plugins = ["door_servers"]
+pytest_plugins = ["door_servers", "page_client"]
 
 MEGABYTE = 1_000_000
 AT_ONCE = 0.1  # seconds
@@ -157,12 +157,6 @@ def test_a_batch_has_so_many_contexts_and_no_more(api: httpx2.Client) -> None:
     answer = api.post("/batch", json={"texts": texts})
     assert answer.status_code == 422
     assert f"600 contexts, the limit is {MAX_CONTEXTS}" in plain(answer.json()["detail"])
-
-
-@pytest.fixture(scope="module")
-def page(small_index: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
-    with serving(small_index, tmp_path_factory.mktemp("hostile") / "log") as served:
-        yield served
 
 
 @pytest.mark.parametrize("tries", [1, pytest.param(5, marks=FULL)])

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
-from page_client import PATIENCE, serving
+from page_client import PATIENCE, Served, serving
 from page_corpus import PAYLOADS
 
 from indexer.build import build
@@ -21,6 +21,8 @@ from model.encoder import Encoder
 
 if TYPE_CHECKING:
     from playwright.sync_api import BrowserContext, Page
+
+pytest_plugins = ["page_client"]
 
 sync_api = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser")
@@ -176,18 +178,14 @@ def test_payload_papers_are_inert(
     assert faults == []
 
 
-def test_the_policy_refuses_what_would_get_through(
-    small_index: Path, window: "BrowserContext", tmp_path: Path
-) -> None:
+def test_the_policy_refuses_what_would_get_through(page: Served, window: "BrowserContext") -> None:
     """The second wall, and the watch: markup that somehow came into the page runs and fetches nothing."""
-    with serving(small_index, tmp_path / "log") as served:
-        page = window.new_page()
-        faults = watched(page, served.address)
-        page.goto(served.address)
-        beacon = f"<img src={EVIL}/x.png onerror='window.pwned=1'>"
-        page.evaluate("markup => document.body.insertAdjacentHTML('beforeend', markup)", beacon)
-        page.wait_for_function("performance.now() > 0")
-        page.wait_for_timeout(500)
-        assert page.evaluate("window.pwned === undefined")
-        assert any("refused by the policy" in fault and "evil.example" in fault for fault in faults)
-        page.close()
+    tab = window.new_page()
+    faults = watched(tab, page.address)
+    tab.goto(page.address)
+    beacon = f"<img src={EVIL}/x.png onerror='window.pwned=1'>"
+    tab.evaluate("markup => document.body.insertAdjacentHTML('beforeend', markup)", beacon)
+    tab.wait_for_timeout(500)
+    assert tab.evaluate("window.pwned === undefined")
+    assert any("refused by the policy" in fault and "evil.example" in fault for fault in faults)
+    tab.close()

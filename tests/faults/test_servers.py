@@ -4,9 +4,6 @@ Both are started as users start them; what is asserted is what they do, not what
 """
 
 import http.client
-import socket
-import threading
-from collections.abc import Iterator
 from pathlib import Path
 
 import httpx2
@@ -14,13 +11,13 @@ import psutil
 import pytest
 from conftest import environment
 from door_servers import running
-from page_client import PATIENCE, Served, Visitor, serving
+from page_client import LAB, PATIENCE, Served, Trap, Visitor, serving
 from websockets.exceptions import InvalidStatus
 from websockets.sync.client import connect
 
 from indexer.guard import PAGE_HEADERS, SAFE_HEADERS
 
-pytest_plugins = ["door_servers"]
+pytest_plugins = ["door_servers", "page_client"]
 
 SECRET = "the secret of /home/somebody/index"
 # Both servers import this before anything else: every search fails with what nobody else may read.
@@ -30,7 +27,6 @@ def search(*_, **__):
     raise RuntimeError({SECRET!r})
 indexer.search.Searcher.rank = search
 """
-LAB = "cite.lab.example"
 FOREIGN_HOSTS = (
     "evil.example",
     "127.0.0.1.evil.example",
@@ -43,45 +39,6 @@ FOREIGN_ORIGINS = (
     "http://evil.example", "null", "http://127.0.0.1:1", "https://127.0.0.1:{port}", "file://", "http://",
     "http://127.0.0.1:{port}.evil.example", "http://localhost:{port}",
 )  # fmt: skip
-
-
-class Trap:
-    """A web proxy that only counts who comes: a server that looks for the outside world comes here."""
-
-    def __init__(self) -> None:
-        self._listening = socket.create_server(("127.0.0.1", 0))
-        self.address = f"http://127.0.0.1:{self._listening.getsockname()[1]}"
-        self.visits: list[bytes] = []
-        threading.Thread(target=self._count, daemon=True).start()
-
-    def _count(self) -> None:
-        while True:
-            try:
-                visitor, _ = self._listening.accept()
-            except OSError:
-                return
-            with visitor:
-                self.visits.append(visitor.recv(1000))
-
-    def close(self) -> None:
-        self._listening.close()
-
-
-@pytest.fixture(scope="module")
-def trap() -> Iterator[Trap]:
-    trap = Trap()
-    yield trap
-    trap.close()
-
-
-@pytest.fixture(scope="module")
-def page(small_index: Path, trap: Trap, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
-    """The page, known as LAB too, which would reach the outside world through the trap."""
-    proxies = dict.fromkeys(("http_proxy", "https_proxy", "HTTP_PROXY", "HTTPS_PROXY"), trap.address)
-    log = tmp_path_factory.mktemp("page") / "log"
-    names = {"STREAMLIT_SERVER_ALLOWED_HOSTS": f"127.0.0.1 localhost {LAB}"}
-    with serving(small_index, log, **proxies, **names, no_proxy="") as served:
-        yield served
 
 
 def with_path(folder: Path) -> str:
@@ -132,7 +89,7 @@ def knock(page: Served, origin: str | None, host: str | None = None) -> int:
     headers = {"Host": host} if host else {}
     stream = f"ws://127.0.0.1:{port_of(page.address)}/_stcore/stream"
     try:
-        connect(stream, origin=origin, additional_headers=headers, open_timeout=PATIENCE).close()  # type: ignore[arg-type]
+        connect(stream, origin=origin, additional_headers=headers, open_timeout=PATIENCE, proxy=None).close()  # type: ignore[arg-type]
     except InvalidStatus as refused:
         return refused.response.status_code
     return 101
@@ -223,6 +180,7 @@ def test_no_file_of_the_machine_is_served(path: str, page: Served, api: httpx2.C
         assert not any(word in body for word in (b"root:", b"[project]", b"maxUploadSize"))
 
 
+@pytest.mark.faults
 def test_a_fault_is_told_to_the_log_alone(small_index: Path, tmp_path: Path) -> None:
     (tmp_path / "sitecustomize.py").write_text(BROKEN)
     with serving(small_index, tmp_path / "page", PYTHONPATH=with_path(tmp_path)) as served:
@@ -234,6 +192,7 @@ def test_a_fault_is_told_to_the_log_alone(small_index: Path, tmp_path: Path) -> 
     assert not any(word in sent for word in (SECRET.encode(), b"Traceback", b"RuntimeError", b"search.py"))
 
 
+@pytest.mark.faults
 def test_a_fault_of_the_api_is_told_to_the_log_alone(small_index: Path, tmp_path: Path) -> None:
     (tmp_path / "sitecustomize.py").write_text(BROKEN.replace("Searcher.rank", "Searcher.paper"))
     arguments = ("serve", "--index", small_index, "--device", "cpu", "--port", 0)

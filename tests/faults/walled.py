@@ -1,6 +1,6 @@
 """Everything that a user does, in one process tree, whose every connection is written down.
 
-    python walled.py INDEX FOLDER           in a network of its own too: unshare -rn python walled.py …
+    python walled.py INDEX FOLDER [page]    in a network of its own too: unshare -rn python walled.py …
 
 It prints one JSON object: what answered, and each address outside of the loopback interface that any of
 the processes tried to reach or to look up.
@@ -55,7 +55,7 @@ def outside_answers() -> bool:
     return len(Path("/proc/net/route").read_text().splitlines()) > 1
 
 
-def main(index: Path, folder: Path) -> None:
+def main(index: Path, folder: Path, page_alone: bool) -> None:
     """Search by the command, view the page and search on it, be visited by a foreign page, ask the API."""
     (folder / "sitecustomize.py").write_text(HOOK)
     log = folder / "outside"
@@ -74,24 +74,31 @@ def main(index: Path, folder: Path) -> None:
     )
     done["the hook sees"] = log.read_text()
     log.write_text("")
-    searched = subprocess.run(
-        [sys.executable, "-m", "indexer", "search", SENTENCE, "--index", str(index), "--json"],
-        env=environment(PYTHONPATH=path), stdout=subprocess.PIPE, text=True, check=False,
-    )  # fmt: skip
-    done["command"] = len(json.loads(searched.stdout)["contexts"][0]["hits"])
     with serving(index, folder / "page", PYTHONPATH=path) as page:
         done["page"] = httpx2.get(page.address, timeout=PATIENCE).status_code
         with Visitor(page.address) as visitor:
             done["hits"] = visitor.ask(SENTENCE).toggles
         try:
-            connect(page.address.replace("http", "ws") + "/_stcore/stream", origin="http://evil.example")  # type: ignore[arg-type]
+            connect(
+                page.address.replace("http", "ws") + "/_stcore/stream",
+                origin="http://evil.example",
+                proxy=None,
+            )  # type: ignore[arg-type]
         except InvalidStatus as refused:
             done["foreign page"] = refused.response.status_code
-    with running(folder / "api", "serve", "--index", index, "--port", 0, PYTHONPATH=path) as (_, address):
-        done["api"] = httpx2.post(f"{address}/search", json={"text": SENTENCE}, timeout=PATIENCE).status_code
+    if not page_alone:
+        searched = subprocess.run(
+            [sys.executable, "-m", "indexer", "search", SENTENCE, "--index", str(index), "--json"],
+            env=environment(PYTHONPATH=path), stdout=subprocess.PIPE, text=True, check=False,
+        )  # fmt: skip
+        done["command"] = len(json.loads(searched.stdout)["contexts"][0]["hits"])
+        with running(folder / "api", "serve", "--index", index, "--port", 0, PYTHONPATH=path) as (_, address):
+            done["api"] = httpx2.post(
+                f"{address}/search", json={"text": SENTENCE}, timeout=PATIENCE
+            ).status_code
     done["tried"] = log.read_text().splitlines()
     print(json.dumps(done))
 
 
 if __name__ == "__main__":
-    main(Path(sys.argv[1]), Path(sys.argv[2]))
+    main(Path(sys.argv[1]), Path(sys.argv[2]), "page" in sys.argv[3:])
