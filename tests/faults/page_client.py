@@ -194,9 +194,12 @@ def trap() -> Iterator[Trap]:
 
 @pytest.fixture(scope="session")
 def page(small_index: Path, trap: Trap, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
-    """The page, known as LAB too, which would reach the outside world through the trap."""
+    """The page, known as LAB too, which would reach the outside world through the trap.
+
+    It ranks by words, so that it need not load an encoder first.
+    """
     proxies = dict.fromkeys(("http_proxy", "https_proxy", "HTTP_PROXY", "HTTPS_PROXY"), trap.address)
     log = tmp_path_factory.mktemp("page") / "log"
     names = {"STREAMLIT_SERVER_ALLOWED_HOSTS": f"127.0.0.1 localhost {LAB}"}
-    with serving(small_index, log, **proxies, **names, no_proxy="") as served:
+    with serving(small_index, log, **proxies, **names, no_proxy="", CITEMARK_RANKING="bm25") as served:
         yield served

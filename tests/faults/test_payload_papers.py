@@ -165,12 +165,12 @@ def test_payload_papers_are_inert(
         page.get_by_label("Your text").fill(f"The {RARE} [CITE].")
         page.get_by_role("button", name="Find papers").click()
         toggles = page.get_by_test_id("stCheckbox").locator("label")
-        sync_api.expect(toggles).to_have_count(2 * count, timeout=PATIENCE * 1000)
+        sync_api.expect(toggles.nth(count - 1)).to_be_visible(timeout=PATIENCE * 1000)
         at_rest(page)
         for toggle in toggles.all():
             toggle.click()
-        sync_api.expect(page.get_by_test_id("stCode")).to_have_count(count, timeout=PATIENCE * 1000)
         at_rest(page)
+        assert page.get_by_test_id("stMain").inner_text().count(RARE) >= count  # the abstracts are open
         assert page.evaluate("window.pwned === undefined")
         assert page.locator("[data-testid=stMain]").evaluate(INJECTED) == []
         assert page.url.rstrip("/") == served.address

@@ -152,7 +152,6 @@ def test_the_page_reports_to_nobody_and_heeds_no_other_page(page: Served) -> Non
     with Visitor(page.address) as visitor:
         config = visitor.told.new_session.config
         assert not config.gather_usage_stats
-        assert not config.allow_run_on_save
     agent = httpx2.post(f"{page.address}/_stcore/agent/interact", json={}, timeout=PATIENCE)
     assert agent.status_code >= 400
 

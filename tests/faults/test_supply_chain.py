@@ -117,14 +117,13 @@ def model_with(canary: Canary, tiny_folder: Path, where: Path, kind: str) -> Non
             (where / "modules.json").write_text(json.dumps(parts))
         else:
             name = "tokenizer_config.json" if kind == "a tokenizer of its own" else "config.json"
-            (config,) = where.rglob(name)
+            config = where / name
             settings = json.loads(config.read_text())
             settings["auto_map"] = dict.fromkeys(
                 ("AutoModel", "AutoConfig", "AutoTokenizer"), "canary.Canary"
             )
             settings |= {"model_type": "canary", "tokenizer_class": "Canary"}
             config.write_text(json.dumps(settings))
-            shutil.copy(where / "canary.py", config.parent)
 
 
 @pytest.mark.parametrize(
