@@ -92,10 +92,10 @@ LONG = {
 def test_a_megabyte_is_refused_by_the_core_at_once(text: str) -> None:
     seconds = []
     for _ in range(5):
-        begin = time.perf_counter()
+        begin = time.process_time()
         with pytest.raises(UserError, match=f"the limit is {MAX_QUERY:,}"):
             parse(text)
-        seconds.append(time.perf_counter() - begin)
+        seconds.append(time.process_time() - begin)
     assert min(seconds) < AT_ONCE
 
 
@@ -115,17 +115,27 @@ def test_what_is_too_long_is_refused_before_any_token(tiny: Encoder, monkeypatch
             tiny.encode_contexts(parse(text))
 
 
-def refusals(ask: Callable[[str], tuple[int, str]], tries: int) -> list[float]:
-    """The seconds that each megabyte took to be refused."""
-    seconds = []
-    for _ in range(tries):
-        for text in map(typed, LONG.values()):
-            begin = time.perf_counter()
-            status, message = ask(text)
-            seconds.append(time.perf_counter() - begin)
-            assert status in (413, 422)
-            plain(message)
-    return seconds
+def check_refusals(ask: Callable[[str], tuple[int, str]], tries: int) -> None:
+    """Every megabyte is refused in one line, and as fast as an empty text or in AT_ONCE.
+
+    On a machine that is busy with other things even an empty text may take longer than AT_ONCE.
+    """
+
+    def seconds(text: str) -> float:
+        begin = time.perf_counter()
+        status, message = ask(text)
+        assert status in (413, 422)
+        plain(message)
+        return time.perf_counter() - begin
+
+    empty = statistics.median(seconds(" ") for _ in range(5))
+    taken = [seconds(text) for _ in range(tries) for text in map(typed, LONG.values())]
+    print(
+        f"\n{len(taken)} megabytes: median {statistics.median(taken) * 1e3:.1f} ms, "
+        f"an empty text {empty * 1e3:.1f} ms"
+    )
+    assert min(taken) < max(AT_ONCE, 2 * empty)
+    assert statistics.median(taken) < max(AT_ONCE, 3 * empty)
 
 
 @pytest.mark.parametrize("tries", [1, pytest.param(20, marks=FULL)])
@@ -138,9 +148,7 @@ def test_a_megabyte_is_refused_by_http_at_once(tries: int, api: httpx2.Client) -
             return 413, "refused, and closed before all of it was sent"
         return answer.status_code, str(answer.json()["detail"])
 
-    seconds = refusals(ask, tries)
-    print(f"\n{len(seconds)} megabytes: median {statistics.median(seconds) * 1e3:.1f} ms")
-    assert min(seconds) < AT_ONCE
+    check_refusals(ask, tries)
 
 
 @pytest.mark.parametrize("count", [50, pytest.param(2000, marks=FULL)])
@@ -170,10 +178,8 @@ def test_a_megabyte_is_refused_by_the_running_page_at_once(tries: int, page: Ser
             (alert,) = drawn.alerts
             return 413, shown(alert)
 
-        seconds = refusals(ask, tries)
+        check_refusals(ask, tries)
         assert visitor.ask("tree search [CITE] for Go").toggles > 0  # and goes on answering
-    print(f"\n{len(seconds)} megabytes: median {statistics.median(seconds) * 1e3:.1f} ms")
-    assert min(seconds) < AT_ONCE
 
 
 def broken_messages() -> dict[str, Any]:
