@@ -86,9 +86,6 @@ def measured(ask: Ask, count: int, seconds: float, process: psutil.Process, what
     assert max(many.memory) <= 1.10 * many.memory[0]
 
 
-SIZES = [(8, 2), pytest.param(CLIENTS, 60, marks=FULL)]
-
-
 @pytest.fixture(scope="module")
 def api(small_index: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[int, str]]:
     log = tmp_path_factory.mktemp("overload") / "log"
@@ -96,9 +93,9 @@ def api(small_index: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator
         yield process.pid, address
 
 
-@pytest.mark.parametrize(("count", "seconds"), SIZES)
-def test_http_under_too_many_clients(count: int, seconds: float, api: tuple[int, str]) -> None:
-    pid, address = api
+@FULL
+def test_http_under_too_many_clients(api: tuple[int, str]) -> None:
+    (pid, address), count = api, CLIENTS
     with ExitStack() as opened:
         clients = [
             opened.enter_context(httpx2.Client(base_url=address, timeout=PATIENCE)) for _ in range(count)
@@ -110,17 +107,13 @@ def test_http_under_too_many_clients(count: int, seconds: float, api: tuple[int,
                 return "busy"
             return "ok" if answer.status_code == 200 else f"status {answer.status_code}"
 
-        measured(ask, count, seconds, psutil.Process(pid), "HTTP")
+        measured(ask, count, 60, psutil.Process(pid), "HTTP")
 
 
 @FULL
 def test_the_page_under_too_many_visitors(small_index: Path, tmp_path: Path) -> None:
     with serving(small_index, tmp_path / "log") as page:
         crowd(CLIENTS, 60, page)
-
-
-def test_the_page_under_some_visitors(page: Served) -> None:
-    crowd(8, 2, page)
 
 
 def crowd(count: int, seconds: float, page: Served) -> None:

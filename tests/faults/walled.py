@@ -74,7 +74,8 @@ def main(index: Path, folder: Path, page_alone: bool) -> None:
     )
     done["the hook sees"] = log.read_text()
     log.write_text("")
-    with serving(index, folder / "page", PYTHONPATH=path) as page:
+    ranking = "bm25" if page_alone else "hybrid"  # words need no encoder
+    with serving(index, folder / "page", PYTHONPATH=path, CITEMARK_RANKING=ranking) as page:
         done["page"] = httpx2.get(page.address, timeout=PATIENCE).status_code
         with Visitor(page.address) as visitor:
             done["hits"] = visitor.ask(SENTENCE).toggles
