@@ -180,15 +180,17 @@ def _plan(papers: PaperTable, delta: PaperTable, change: Change, keep: Filter) -
         for place, paper in enumerate(delta.slice(start, start + CHUNK), start):
             row = int(rows[place])
             old = next(before) if row >= 0 else None
-            if not keep.keeps(paper) or paper.paper_id in gone:
+            if paper.paper_id in gone:
+                continue
+            if old and paper.version < old.version and not change.whole:
+                older += 1
+            elif not keep.keeps(paper):
                 if old:
                     records[row] = -1
             elif old is None:
                 added.append(count + place)
             elif paper == old:
                 records[row] = row
-            elif paper.version < old.version and not change.whole:
-                older += 1
             else:
                 records[row] = count + place
                 if _read_alike(paper) != _read_alike(old):

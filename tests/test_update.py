@@ -154,6 +154,17 @@ def test_a_paper_that_no_longer_passes_the_index_s_filter_is_withdrawn_and_a_new
     same_answers(tmp_path / "index", [*passing[:2], *passing[3:], delta[2]], tiny, tmp_path)
 
 
+def test_an_older_version_that_would_not_pass_the_filter_withdraws_nothing(
+    small: Papers, small_corpus: Path, tiny: Encoder, tmp_path: Path
+) -> None:
+    build(str(small_corpus), tmp_path / "index", tiny, Filter(since=2005))
+    passing = next(paper for paper in small if paper["year"] >= 2005)
+    for version, year in ((2, passing["year"]), (1, 1999)):
+        source = write_corpus(tmp_path / "delta.jsonl", [passing | {"version": version, "year": year}])
+        _, counts, _ = update(tmp_path / "index", Change(str(source)), tiny)
+    assert (counts.older, counts.withdrawn) == (1, 0)
+
+
 def test_an_older_version_changes_nothing_but_in_a_whole_source(
     root: Path, small: Papers, tiny: Encoder, tmp_path: Path
 ) -> None:
