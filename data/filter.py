@@ -93,15 +93,12 @@ class Filter:
 
     def _of_authors(self, values: pa.Array) -> Mask:
         # Only a name with the family name in it, or one beyond ASCII, is worth a look from Python.
-        likely = ~_true(pc.string_is_ascii(values))
+        likely = pc.invert(pc.string_is_ascii(values))
         for *_, family in self._wanted:
-            likely |= _true(pc.match_substring(values, family, ignore_case=True))
-        likely[likely] = _each(values.filter(pa.array(likely)), self._keeps_author)
-        return likely
-
-
-def _true(values: pa.Array) -> Mask:
-    return np.array(values.fill_null(False).to_numpy(zero_copy_only=False), np.bool_)
+            likely = pc.or_(likely, pc.match_substring(values, family, ignore_case=True))
+        mask: Mask = likely.to_numpy(zero_copy_only=False)
+        mask[mask] = _each(values.filter(likely), self._keeps_author)
+        return mask
 
 
 def _each(values: pa.Array, keeps: Callable[[Any], bool]) -> Mask:

@@ -23,7 +23,6 @@ from numpy.typing import NDArray
 
 from data.filter import Selection
 from data.paper import Paper
-from indexer.vectors import Rows
 from model.encoder import Vectors
 
 K1, B = 1.5, 0.75
@@ -54,7 +53,7 @@ def is_updatable(folder: Path) -> bool:
     return (folder / COUNTS).exists()
 
 
-def update(folder: Path, old: Path, origin: Rows, batches: Iterable[Sequence[str]]) -> None:
+def update(folder: Path, old: Path, origin: NDArray[np.int64], batches: Iterable[Sequence[str]]) -> None:
     """Write into a new folder the index of what becomes of the texts of another one, `old`.
 
     Row n is the row origin[n] of `old`, or the next text of the batches where that is beyond its size;
@@ -155,7 +154,7 @@ class _Postings:
         self.lengths = np.load(folder / LENGTHS)
         self.texts = len(self.lengths)
 
-    def moved(self, row_of: Rows) -> Iterator[Part]:
+    def moved(self, row_of: NDArray[np.int64]) -> Iterator[Part]:
         """The postings at the rows' new places, without those at -1, some million at a time."""
         marks = np.searchsorted(self._start, np.arange(0, self._start[-1], PORTION), "right") - 1
         tokens = np.append(np.unique(marks), len(self._start) - 1)
@@ -222,7 +221,9 @@ class LexicalIndex:
     def __len__(self) -> int:
         return self._count
 
-    def search(self, texts: Sequence[str], k: int, keep: Selection | None = None) -> tuple[Vectors, Rows]:
+    def search(
+        self, texts: Sequence[str], k: int, keep: Selection | None = None
+    ) -> tuple[Vectors, NDArray[np.int64]]:
         """The k best rows of each text: (scores, rows), best first, shape (len(texts), min(k, size)).
 
         A row that shares no word with the text has score 0. With `keep`, only its rows count; the
@@ -244,7 +245,7 @@ class LexicalIndex:
         return scores, rows
 
 
-def _best(scores: Vectors, k: int) -> Rows:
+def _best(scores: Vectors, k: int) -> NDArray[np.int64]:
     """The rows of the k best scores, best first, equal ones in the order of the corpus.
 
     bm25s's own selection takes any of the equal ones, so that the first five of ten answers need not

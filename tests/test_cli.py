@@ -82,13 +82,15 @@ def test_help_imports_nothing_heavy(process: Process) -> None:
 def test_a_search_by_words_loads_neither_encoder_nor_vectors(small_index: Path, process: Process) -> None:
     script = (
         "import sys\nfrom indexer.cli import main\n"
-        f"try:\n    main(['search', 'models', '--index', {str(small_index)!r}, '--ranking', 'bm25'])\n"
+        f"try:\n    main(['search', 'models', '--index', {str(small_index)!r}, '--ranking', 'bm25',"
+        " '--author', 'Ito', '--until', '2020'])\n"
         "finally:\n    print('imported', *sorted({name.split('.')[0] for name in sys.modules}))"
     )
     done = process("-c", script)
     imported = set(done.stdout.splitlines()[-1].split()[1:])
     assert {"bm25s", "pyarrow"} <= imported, done.stderr
-    assert not imported & {"torch", "faiss", "transformers", "sentence_transformers", "huggingface_hub"}
+    heavy = {"torch", "faiss", "transformers", "sentence_transformers", "huggingface_hub", "pandas"}
+    assert not imported & heavy
 
 
 def test_python_m_indexer_is_the_command(process: Process) -> None:
