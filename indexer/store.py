@@ -20,7 +20,7 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
-from typing import Any
+from typing import Any, get_origin
 
 from filelock import FileLock, Timeout
 
@@ -68,30 +68,46 @@ class Manifest:
 
         Every format is one JSON object with its `format` and, under `sha256`, the digest of the rest.
         """
+        root, why = path.parents[2], "it is no manifest"
         try:
             body = json.loads(raw)
-            intact = body.pop("sha256") == _digest_of(body)
-            if intact and body["format"] != FORMAT:
+            written, found = body.pop("sha256"), _digest_of(body)
+            if found != written:
+                raise _damaged(path, root, _differ(found, written))
+            why = "it is incomplete"
+            if body["format"] != FORMAT:
                 age = "an older" if body["format"] < FORMAT else "a newer"
                 raise UserError(
                     f"{path} was written by {age} version of Citemark (format {body['format']}, this one "
-                    f"reads {FORMAT}); {rebuild(path.parents[2])}"
+                    f"reads {FORMAT}); {rebuild(root)}"
                 )
             manifest = cls(**{f.name: body[f.name] for f in fields(cls)})
-            intact = intact and manifest.to_bytes() == raw
-        except (ValueError, KeyError, TypeError, AttributeError):
-            intact = False
-        if not intact:
-            raise _damaged(path, path.parents[2])
+        except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
+            raise _damaged(path, root, why) from None
+        why = "another layout" if manifest.to_bytes() != raw else manifest._mistyped()
+        if why:
+            raise _damaged(path, root, why)
         return manifest
+
+    def _mistyped(self) -> str:
+        """The first field whose value is of another kind than declared, or nothing."""
+        for f in fields(self):
+            kind, value = get_origin(f.type) or f.type, getattr(self, f.name)
+            if type(value) is not kind:
+                return f"{f.name} is {json.dumps(value)[:80]}, expected {getattr(kind, '__name__', kind)}"
+        return ""
 
 
 def _digest_of(body: dict[str, Any]) -> str:
     return hashlib.sha256(json.dumps(body, sort_keys=True).encode()).hexdigest()
 
 
-def _damaged(path: Path, root: Path, manifest: Manifest | None = None) -> UserError:
-    state = "damaged" if path.exists() else "missing"
+def _differ(found: object, written: object) -> str:
+    return f"sha256 {str(found)[:16]}, written as {str(written)[:16]}"
+
+
+def _damaged(path: Path, root: Path, why: str, manifest: Manifest | None = None) -> UserError:
+    state = f"damaged ({why})" if path.exists() else "missing"
     return UserError(f"{path} is {state}; {rebuild(root, manifest)}")
 
 
@@ -172,13 +188,14 @@ class Store:
         try:
             manifest = Manifest.from_bytes(manifest_path.read_bytes(), manifest_path)
         except OSError:
-            raise _damaged(manifest_path, self.root) from None
+            raise _damaged(manifest_path, self.root, "it cannot be read") from None
         with ThreadPoolExecutor() as pool:
             for name, digest in zip(
                 manifest.files, pool.map(lambda n: _digest(path / n), manifest.files), strict=True
             ):
                 if digest != manifest.files[name]["sha256"]:
-                    raise _damaged(path / name, self.root, manifest)
+                    why = _differ(digest, manifest.files[name]["sha256"])
+                    raise _damaged(path / name, self.root, why, manifest)
         return Generation(path, manifest)
 
     @contextmanager

@@ -1,5 +1,6 @@
 """Generations on disk: publication, damage, formats, the lock."""
 
+import hashlib
 import json
 import os
 import random
@@ -163,8 +164,10 @@ def test_a_missing_file_is_named(index: Path, tmp_path: Path) -> None:
 def test_the_advice_is_the_command_that_built_the_index(tmp_path: Path) -> None:
     path = publish(tmp_path / "index") / "papers.arrow"
     path.write_text("Content")
+    written, found = (hashlib.sha256(text).hexdigest()[:16] for text in (b"content", b"Content"))
     assert refusal(tmp_path / "index") == (
-        f"{path} is damaged; build the index again with: indexer build 'my papers.jsonl' "
+        f"{path} is damaged (sha256 {found}, written as {written}); "
+        "build the index again with: indexer build 'my papers.jsonl' "
         f"--index {tmp_path / 'index'} --encoder minilm --category cs.CL --since 2015"
     )
 
