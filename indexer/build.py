@@ -16,7 +16,7 @@ from data.files import write_atomically
 from data.filter import Filter
 from data.paper import Paper
 from data.table import PaperTable
-from indexer import lexical, vectors
+from indexer import lexical, room, vectors
 from indexer.shards import SHARD, Engine, Folder, Local, Progress, encode_missing
 from indexer.store import Generation, Manifest, Store
 from model.encoder import Encoder, Vectors
@@ -64,7 +64,7 @@ def build(
     The index that is being served, if any, is untouched until the new one is whole.
 
     Raises UserError for an unreadable source, a corpus with too many rejects, an unwritable or
-    busy `root`.
+    busy `root`, and a disk that cannot hold the index, before anything is encoded.
     """
     began = time.monotonic()
     keep = keep or Filter()
@@ -74,7 +74,9 @@ def build(
     with store.writing():
         try:
             papers, reading = _read(store, source, keep, max_rejects, progress)
-            folder = Folder(shards or str(store.staging / "shards"))
+            here = None if shards else store.staging / "shards"
+            room.check(store.staging, papers, encoder.dimension, here)
+            folder = Folder(shards or str(here))
             names = encode_missing(papers, encoder, engine, folder, shard, progress)
             _fill(store.next, store.staging / "papers.arrow", folder, names, encoder, progress)
             if reading.rejects:
@@ -82,7 +84,7 @@ def build(
             manifest = Manifest(
                 papers=len(papers),
                 dimension=encoder.dimension,
-                metric="inner product of unit vectors",
+                metric=vectors.METRIC,
                 encoder=encoder.name,
                 encoder_fingerprint=encoder.fingerprint,
                 precision=engine.precision(encoder),
