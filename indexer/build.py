@@ -18,7 +18,7 @@ from data.paper import Paper
 from data.table import PaperTable
 from indexer import lexical, room, vectors
 from indexer.shards import SHARD, Engine, Folder, Local, Progress, encode_missing
-from indexer.store import Generation, Manifest, Store
+from indexer.store import METRIC, Generation, Manifest, Store
 from model.encoder import Encoder, Vectors
 from model.text import TEXT_FORM
 
@@ -84,7 +84,7 @@ def build(
             manifest = Manifest(
                 papers=len(papers),
                 dimension=encoder.dimension,
-                metric=vectors.METRIC,
+                metric=METRIC,
                 encoder=encoder.name,
                 encoder_fingerprint=encoder.fingerprint,
                 precision=engine.precision(encoder),

@@ -1,11 +1,11 @@
 """The Searcher: contexts in, ranked papers out. Every door of the project calls it."""
 
 import threading
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass, replace
 from functools import lru_cache, partial
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,7 +16,7 @@ from data.filter import Filter, Selection
 from data.paper import Paper
 from data.table import PaperTable
 from indexer.settings import Settings
-from indexer.store import Generation, Store, must_fit
+from indexer.store import METRIC, Generation, Store, must_fit, rebuild
 from model.encoder import Encoder, Vectors
 from model.text import TEXT_FORM, query_text
 
@@ -26,7 +26,10 @@ if TYPE_CHECKING:  # FAISS and bm25s are loaded by the searches that need them
 
 CANDIDATES = 300
 SELECTIONS = 8  # of the latest filters: one is 9 bytes a paper at most
+ATTEMPTS = 10  # to load a generation, while builds follow each other faster than it loads
 LEXICAL_WEIGHT = 0.3  # hit@10 on dev: .253 with 0.1, .266 with 0.2, .273 with 0.3
+
+T = TypeVar("T")
 
 
 class UnknownPaper(UserError):
@@ -63,17 +66,29 @@ class Ranked:
     bm25: Vectors | None = None
 
 
+class Replaced(UserError):
+    """A generation whose files newer builds removed before they were loaded."""
+
+
 class Snapshot:
-    """One generation, open: its parts are loaded once, when first needed, and never change."""
+    """One generation, open: its parts are loaded once, when first needed, and never change.
+
+    Raises UserError where a part is not what the manifest says, and Replaced.
+    """
 
     def __init__(self, generation: Generation, device: str) -> None:
         self.generation = generation
         self.path, self.manifest = generation.path, generation.manifest
-        self.papers = PaperTable(self.path / "papers.arrow")
         self._device = device
         self._lock = threading.Lock()
         self._vectors: VectorIndex | None = None
         self._words: LexicalIndex | None = None
+        with self._present():
+            self.papers = PaperTable(self.path / "papers.arrow")
+        self._agree("the program", "metric", METRIC)
+        listed = self.manifest.files.get("papers.arrow", {})
+        self._agree("papers.arrow", "corpus_hash", str(listed.get("sha256"))[:24])
+        self._agree("papers.arrow", "papers", len(self.papers))
         self._select = lru_cache(SELECTIONS)(partial(Selection, self.papers))
 
     def select(self, keep: Filter | None) -> Selection | None:
@@ -86,7 +101,11 @@ class Snapshot:
         from indexer.vectors import VectorIndex
 
         with self._lock, self._present():
-            self._vectors = self._vectors or VectorIndex(self.path / "vectors.faiss", self._device)
+            if self._vectors is None:
+                opened = VectorIndex(self.path / "vectors.faiss", self._device)
+                self._agree("vectors.faiss", "papers", len(opened))
+                self._agree("vectors.faiss", "dimension", opened.dimension)
+                self._vectors = opened
             return self._vectors
 
     @property
@@ -95,7 +114,10 @@ class Snapshot:
         from indexer.lexical import LexicalIndex
 
         with self._lock, self._present():
-            self._words = self._words or LexicalIndex(self.path / "words")
+            if self._words is None:
+                opened = LexicalIndex(self.path / "words")
+                self._agree("words", "papers", len(opened))
+                self._words = opened
             return self._words
 
     def load(self) -> None:
@@ -109,7 +131,16 @@ class Snapshot:
         except (OSError, RuntimeError):
             if self.path.exists():
                 raise
-            raise UserError(f"{self.path} was replaced by newer builds while in use; try again") from None
+            raise Replaced(f"{self.path} was replaced by newer builds while in use; try again") from None
+
+    def _agree(self, part: str, name: str, found: object) -> None:
+        """Refuse a part that is not what the manifest says of it."""
+        said = getattr(self.manifest, name)
+        if found != said:
+            raise UserError(
+                f"{self.path / 'manifest.json'} says {name} {said}, {part} has {found}; "
+                f"{rebuild(self.path.parents[1], self.manifest)}"
+            )
 
 
 class Searcher:
@@ -129,20 +160,22 @@ class Searcher:
         self._reloading = threading.Lock()
         self._given = encoder is not None
         self._encoder = encoder
-        self.snapshot = Snapshot(self._store.open(), settings.device)
+        self.snapshot = _lasting(lambda: Snapshot(self._store.open(), settings.device))
 
     def reload(self) -> None:
         """Take up a newer generation, if one was published; a search under way keeps its own.
 
-        Where `follow` is off it is loaded whole before the first search sees it.
+        It is loaded whole before the first search sees it.
         """
         if self._store.current() != self.snapshot.path:
             with self._reloading:
                 if self._store.current() != self.snapshot.path:
-                    newer = Snapshot(self._store.open(), self.settings.device)
-                    if not self._follow:
-                        newer.load()
-                    self.snapshot = newer
+                    self.snapshot = _lasting(self._loaded)
+
+    def _loaded(self) -> Snapshot:
+        newest = Snapshot(self._store.open(), self.settings.device)
+        newest.load()
+        return newest
 
     def search(
         self,
@@ -162,9 +195,13 @@ class Searcher:
             k=self.settings.k if k is None else k,
             ranking=self.settings.ranking if ranking is None else ranking,
         )
-        snapshot = self._newest()
-        ranked = self.rank(contexts, asked.k, asked.ranking, snapshot, keep)
-        return [_hits(ranked, query, snapshot) for query in range(len(contexts))]
+
+        def answers() -> list[list[Hit]]:
+            snapshot = self._newest()
+            ranked = self.rank(contexts, asked.k, asked.ranking, snapshot, keep)
+            return [_hits(ranked, query, snapshot) for query in range(len(contexts))]
+
+        return _lasting(answers)
 
     def paper(self, paper_id: str) -> Paper:
         """The record of an id. Raises UnknownPaper."""
@@ -177,13 +214,18 @@ class Searcher:
         Raises UnknownPaper, and UserError for a k that Settings would refuse.
         """
         k = replace(self.settings, k=self.settings.k if k is None else k).k
-        snapshot = self._newest()
-        row = self._row(paper_id, snapshot)
-        stored = snapshot.vectors.stored([row])
-        scores, rows = snapshot.vectors.search(stored, k + 1, snapshot.select(keep))
-        others = np.flatnonzero(rows[0] != row)[:k]
-        scores, rows = scores[:, others], rows[:, others]
-        return _hits(Ranked(rows, scores, dense=scores), 0, snapshot)
+
+        def nearest() -> list[Hit]:
+            snapshot = self._newest()
+            row = self._row(paper_id, snapshot)
+            scores, rows = snapshot.vectors.search(
+                snapshot.vectors.stored([row]), k + 1, snapshot.select(keep)
+            )
+            others = np.flatnonzero(rows[0] != row)[:k]
+            scores, rows = scores[:, others], rows[:, others]
+            return _hits(Ranked(rows, scores, dense=scores), 0, snapshot)
+
+        return _lasting(nearest)
 
     def _newest(self) -> Snapshot:
         if self._follow:
@@ -239,6 +281,14 @@ class Searcher:
             if encoder is None or (not self._given and encoder.fingerprint != manifest.encoder_fingerprint):
                 encoder = self._encoder = Encoder(manifest.encoder, self.settings.device)
             return encoder
+
+
+def _lasting(work: Callable[[], T]) -> T:
+    """What the work gives, done again where builds removed the generation that it had begun on."""
+    for _ in range(ATTEMPTS - 1):
+        with suppress(Replaced):
+            return work()
+    return work()
 
 
 def _hits(ranked: Ranked, query: int, snapshot: Snapshot) -> list[Hit]:

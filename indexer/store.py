@@ -27,6 +27,7 @@ from filelock import FileLock, Timeout
 from data.errors import UserError
 
 FORMAT = 1
+METRIC = "inner product of unit vectors"
 KEPT_GENERATIONS = 2  # the current one, and the one that a reader may be opening
 
 
