@@ -17,7 +17,7 @@ import shlex
 import shutil
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 from typing import Any, get_origin
@@ -252,9 +252,10 @@ class Store:
         target = self._generations / f"{int(numbers[-1] if numbers else 0) + 1:06d}"
         self.next.rename(target)
         sync(self._generations)
+        with suppress(OSError):  # a reader finds the whole of an old generation or nothing
+            for old in self._numbers()[:-KEPT_GENERATIONS]:
+                (self._generations / old).rename(self.staging / f"old-{old}")
         shutil.rmtree(self.staging, ignore_errors=True)
-        for old in self._numbers()[:-KEPT_GENERATIONS]:
-            shutil.rmtree(self._generations / old, ignore_errors=True)
         return Generation(target, whole)
 
     def _numbers(self) -> list[str]:
