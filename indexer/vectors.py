@@ -23,15 +23,15 @@ GATHERED = 4  # selections whose vectors a GPU holds a second time
 def write(path: Path, dimension: int, blocks: Iterable[Vectors]) -> int:
     """Write an exact inner-product index of the vectors, as 16-bit floats; the number written.
 
-    Raises UserError for a block of another dimension or with a value that is not finite, which
-    FAISS itself would take without a word and lose.
+    Raises UserError for a block of another dimension or with a vector that is not finite or is zero
+    (as 16-bit floats), which FAISS itself would take without a word and lose.
     """
     index = faiss.IndexScalarQuantizer(dimension, faiss.ScalarQuantizer.QT_fp16, faiss.METRIC_INNER_PRODUCT)
     for block in blocks:
         if block.ndim != 2 or block.shape[1] != dimension:
             raise UserError(f"vectors of shape {block.shape} for an index of {dimension} dimensions")
-        if not np.isfinite(block).all():
-            raise UserError("a vector with a value that is not finite; encode the corpus again")
+        if not _sound(block.astype(np.float16)):
+            raise UserError("a vector that is not finite or is zero; encode the corpus again")
         index.add(np.ascontiguousarray(block, np.float32))
     with path.open("wb") as file:  # FAISS's own writer closes a file that met a full disk without a word
         try:
@@ -42,11 +42,22 @@ def write(path: Path, dimension: int, blocks: Iterable[Vectors]) -> int:
     return int(index.ntotal)
 
 
+def _sound(halves: NDArray[np.float16]) -> bool:
+    """Whether every row, of finite numbers, is a direction; looking at the bits is fast."""
+    step = max(1, (1 << 20) // halves.shape[1])  # rows of a megabyte or two: a copy of all would double it
+    for start in range(0, len(halves), step):
+        bits = halves[start : start + step].view(np.uint16) & 0x7FFF  # without the sign
+        if (bits >= 0x7C00).any() or not bits.any(axis=1).all():
+            return False
+    return True
+
+
 class VectorIndex:
     """The vectors of one generation, ready to be searched.
 
     On a GPU that FAISS sees the vectors are copied to it (`device` auto or cuda); the scores agree
-    with the CPU's within float error. Raises UserError for `cuda` where there is none.
+    with the CPU's within float error. Raises UserError for `cuda` where there is none, and for a file
+    with a vector that is not finite or is zero.
     """
 
     def __init__(self, path: Path, device: str = "auto") -> None:
@@ -63,6 +74,8 @@ class VectorIndex:
         self._count = int(stored.ntotal)
         codes = faiss.rev_swig_ptr(stored.codes.data(), stored.codes.size())
         self._halves = codes.view(np.float16).reshape(self._count, self.dimension)
+        if not _sound(self._halves):
+            raise UserError(f"{path} holds a vector that is not finite or is zero; build the index again")
         self.device = "cuda" if gpus and device != "cpu" else "cpu"
         if self.device == "cuda":
             self._to_gpu()
