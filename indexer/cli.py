@@ -221,14 +221,19 @@ def info(index: Path | None, device: str | None, as_json: bool) -> None:
 @main.command()
 @index_options
 def check(index: Path | None, device: str | None) -> None:
-    """Compare every byte of the index with its checksums."""
+    """Compare every byte of the index with its checksums, and open its parts."""
     settings = settings_of(index=index, device=device)
+    from indexer.search import Snapshot
     from indexer.store import Store
 
     generation = Store(settings.index).open()
-    files = generation.manifest.files
-    size = sum(file["bytes"] for file in files.values())
-    click.echo(f"{generation.path}: {len(files)} files, {size:,} bytes, all as they were written")
+    Snapshot(generation, settings.device).load()
+    manifest = generation.manifest
+    size = sum(file["bytes"] for file in manifest.files.values())
+    click.echo(
+        f"{generation.path}: {len(manifest.files)} files, {size:,} bytes, all as they were written; "
+        f"{manifest.papers:,} papers with their vectors and words"
+    )
 
 
 def _facts(manifest: "Manifest") -> dict[str, Any]:

@@ -306,7 +306,9 @@ def test_check_passes_a_whole_index_and_names_a_damaged_file(
     shutil.copytree(small_index, root)
     result = invoke("check", "--index", root)
     assert result.exit_code == 0
-    assert re.search(r"\d+ files, [\d,]+ bytes, all as they were written$", result.stdout.rstrip())
+    assert re.search(
+        r"\d+ files, [\d,]+ bytes, all as they were written; 30 papers with", result.stdout.rstrip()
+    )
     file = Store(root).open().path / "papers.arrow"
     file.write_bytes(file.read_bytes()[:-1])
     said = one_line(invoke("check", "--index", root))
