@@ -22,7 +22,7 @@ from model.encoder import Encoder
 
 ROOT = Path(__file__).parent.parent
 
-pytest.register_assert_rewrite("door_servers")  # the plugin of the tests that knock at the servers
+pytest.register_assert_rewrite("door_servers", "proof")  # the plugins of the tests of servers and faults
 
 os.environ["TOKENIZERS_PARALLELISM"] = "false"  # some tests start processes
 for name in [name for name in os.environ if name.startswith("CITEMARK_")]:
