@@ -212,13 +212,13 @@ def _year(record: Mapping[str, Any]) -> int | None:
     """The year of the first version, else of the first field that holds a year."""
     versions = record.get("versions")
     if isinstance(versions, list | tuple) and versions and isinstance(versions[0], Mapping):
-        year = _year_in(versions[0].get("created"))
+        year = year_in(versions[0].get("created"))
         if year:
             return year
-    return next((year for name in _YEARS if (year := _year_in(record.get(name)))), None)
+    return next((year for name in _YEARS if (year := year_in(record.get(name)))), None)
 
 
-def _year_in(value: Any) -> int | None:
+def year_in(value: Any) -> int | None:
     if isinstance(value, float) and value.is_integer():
         value = int(value)
     if not isinstance(value, str | int | date | Decimal):

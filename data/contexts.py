@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from data.clean import Rejected, text
+from data.clean import Rejected, text, year_in
 from data.corpus import Reading, Record, records
 from data.errors import UserError
 
@@ -14,7 +14,7 @@ CITE = "[CITE]"
 OTHER = "[OTHER]"
 MAX_QUERY = 20_000  # characters: a long section; what is longer is a whole draft or a mistake
 MAX_MARKS = 100  # of one text: every mark is a search of its own
-_COLUMNS = ("text", "cited_id", "citing_id")
+_COLUMNS = ("text", "cited_id", "citing_id", "year", "family")
 _BEIR_ID = "BEIR query id"  # no column of a contexts file
 _SENTENCE = re.compile(r"(?<=[.!?])\s+(?=[A-Z\[\"'(])")
 
@@ -28,12 +28,17 @@ class Context:
 
 @dataclass(frozen=True, slots=True)
 class Query:
-    """An evaluation query: one citing text and every paper that it cites at its mark."""
+    """An evaluation query: one citing text and every paper that it cites at its mark.
+
+    `year` is the citing paper's, `family` names the kind of source that the context comes from.
+    """
 
     query_id: str
     context: Context
     citing_id: str
     cited_ids: tuple[str, ...]
+    year: int | None = None
+    family: str = ""
 
 
 def parse(source: str) -> list[Context]:
@@ -69,10 +74,10 @@ def parse(source: str) -> list[Context]:
 def read_queries(source: str) -> tuple[list[Query], Reading]:
     """The queries of a contexts file (a table or JSON lines, see data.corpus), or of a BEIR folder.
 
-    A contexts file has rows of `text`, `cited_id` and optionally `citing_id`; rows with the same
-    (citing_id, text) are one query with several cited papers. A BEIR folder has queries.jsonl and
-    qrels.tsv or qrels/*.tsv (test before dev before train). Bad rows are rejected and counted, rows
-    that repeat another are counted as duplicates.
+    A contexts file has rows of `text`, `cited_id` and optionally `citing_id`, `year` and `family`; rows
+    with the same (citing_id, text) are one query with several cited papers. A BEIR folder has
+    queries.jsonl and qrels.tsv or qrels/*.tsv (test before dev before train). Bad rows are rejected and
+    counted, rows that repeat another are counted as duplicates.
 
     Raises UserError where nothing can be read.
     """
@@ -81,6 +86,7 @@ def read_queries(source: str) -> tuple[list[Query], Reading]:
         raise UserError(f"{source}: no such file or folder")
     reading = Reading()
     grouped: dict[tuple[str, str, str], dict[str, None]] = {}
+    facts: list[tuple[int | None, str]] = []
     for place, row in _beir(path) if path.is_dir() else records(path, _COLUMNS):
         reading.read += 1
         try:
@@ -88,6 +94,8 @@ def read_queries(source: str) -> tuple[list[Query], Reading]:
         except Rejected as error:
             reading.reject(place, str(error))
             continue
+        if key not in grouped:
+            facts.append((year_in(row.get("year")), text(row.get("family"))))
         golds = grouped.setdefault(key, {})
         reading.duplicates += cited in golds
         golds[cited] = None
@@ -96,7 +104,7 @@ def read_queries(source: str) -> tuple[list[Query], Reading]:
         raise UserError(f"{source}: no contexts with text and cited_id in it{first}")
     reading.accepted = reading.read - reading.rejected - reading.duplicates
     queries = [
-        Query(query_id or f"q{number}", Context(body), citing_id, tuple(golds))
+        Query(query_id or f"q{number}", Context(body), citing_id, tuple(golds), *facts[number])
         for number, ((query_id, citing_id, body), golds) in enumerate(grouped.items())
     ]
     return queries, reading

@@ -62,7 +62,9 @@ def main() -> None:
 @main.command()
 @click.argument("source")
 @index_options
-@click.option("--encoder", default="minilm", show_default=True, help="minilm, a folder or a hub name.")
+@click.option(
+    "--encoder", default="citemark", show_default=True, help="citemark, minilm, a folder or a hub name."
+)
 @filter_options("Keep")
 @click.option(
     "--max-rejects",
@@ -159,6 +161,7 @@ def search(
 @index_options
 @click.option("--ranking", "rankings", multiple=True, type=click.Choice(RANKINGS), help="[default: all]")
 @click.option("--out", type=click.Path(path_type=Path), help="Folder for run, qrels and report.")
+@click.option("--trained", help="Contexts that the encoder was trained on: what they cite is measured apart.")
 @click.option("--json", "as_json", is_flag=True, help="Print the report as JSON.")
 def evaluate(
     contexts: str,
@@ -166,6 +169,7 @@ def evaluate(
     device: str | None,
     rankings: tuple[str, ...],
     out: Path | None,
+    trained: str | None,
     as_json: bool,
 ) -> None:
     """Measure recall on CONTEXTS: a .parquet or .jsonl file of text, citing_id, cited_id, or a BEIR
@@ -176,8 +180,8 @@ def evaluate(
 
     path = str(STARTER.parent / "contexts.jsonl") if contexts == "starter" else contexts
     queries, reading = read_queries(path)
+    from indexer import report as shown
     from indexer.evaluate import evaluate as measure
-    from indexer.evaluate import table
     from indexer.progress import Bars
     from indexer.search import Searcher
 
@@ -191,13 +195,15 @@ def evaluate(
             rankings or ("bm25", "dense", "hybrid"),
             out,
             contexts,
+            {cited for query in read_queries(trained)[0] for cited in query.cited_ids} if trained else None,
             bars,
         )
+    shown.write(out / "report.html", report)
     if as_json:
         print_json(report.as_dict())
     else:
-        click.echo("\n".join(table(report)))
-        click.echo(f"run, qrels and report are in {out}")
+        click.echo("\n".join(shown.table(report)))
+        click.echo(f"report.html, report.json, run and qrels are in {out}")
 
 
 @main.command()

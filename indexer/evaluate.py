@@ -1,51 +1,50 @@
-"""Recall of an index on citing contexts: measures by ir-measures, intervals by bootstrap.
-
-Two views of the same run. Per query: contexts with the same citing paper and text are one query with
-several relevant papers (R@k, RR, nDCG@10). Per context: each cited paper is its own row, found or not
-(hit@k, MRR), as the published tables of local citation recommendation count.
-"""
+"""Recall of an index on citing contexts, and what an answer costs: a row for each ranking."""
 
 import json
-import math
+import resource
+import sys
 import time
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from data.contexts import Query
 from data.errors import UserError
+from indexer.measures import DEPTH, intervals, per_context, per_query
 from indexer.search import Ranked, Searcher
+from indexer.slices import Slices, slices
+from indexer.vectors import Rows
 
-CUTOFFS = (1, 5, 10, 50, 300)
-DEPTH = max(CUTOFFS)
-RESAMPLES = 1000
 BATCH = 64
+TIMED = 100  # queries that are asked one by one
 
-Floats = NDArray[np.float64]
 Progress = Callable[[str, int, int, str], None]
 
 
 @dataclass(frozen=True)
 class Row:
-    """One ranking's line of the report: the means, their 95% intervals, and the seconds it took."""
+    """One ranking's line of the report: the means, their 95% intervals, slices, and what it cost.
+
+    `slices` has, for each part of the contexts, its `contexts`, `hit@10`, the `interval` of that, and
+    `MRR`. `seconds` is for all queries in batches, `p50` and `p95` are milliseconds of single ones,
+    `memory` is the process's greatest so far in MB.
+    """
 
     name: str
     means: dict[str, float]
     intervals: dict[str, tuple[float, float]]
+    slices: dict[str, dict[str, Any]]
     seconds: float
+    p50: float
+    p95: float
+    memory: int
 
     def as_dict(self) -> dict[str, Any]:
         """For the JSON report."""
-        return {
-            "name": self.name,
-            **self.means,
-            "intervals": self.intervals,
-            "seconds": self.seconds,
-        }
+        return {name: value for name, value in vars(self).items() if name != "means"} | self.means
 
 
 @dataclass(frozen=True)
@@ -71,12 +70,14 @@ def evaluate(
     rankings: Sequence[str],
     out: Path | None = None,
     source: str = "",
+    trained: Collection[str] | None = None,
     progress: Progress = lambda *_: None,
 ) -> Report:
     """Search every query with each ranking over the whole corpus and score the runs.
 
     A cited paper that the corpus lacks counts as not found; how many there are is reported. With
-    `out`, the folder gets `qrels.txt`, `run-<ranking>.txt` (TREC formats) and `report.json`.
+    `out`, the folder gets `qrels.txt`, `run-<ranking>.txt` (TREC formats) and `report.json`. With
+    `trained`, the ids that training contexts cite, these and the others are slices of their own.
 
     Raises UserError where the corpus has none of the cited papers, or `out` cannot be written.
     """
@@ -92,13 +93,14 @@ def evaluate(
     names = _names(queries)
     if out:
         _write(out / "qrels.txt", _qrels(names, queries))
+    parts = slices(queries, trained)
     rows = []
     for ranking in rankings:
         _run(searcher, queries[:1], ranking, ids)  # loads what is still to be loaded, untimed
         began = time.monotonic()
         run = _run(searcher, queries, ranking, ids, progress)
         seconds = round(time.monotonic() - began, 2)
-        rows.append(_row(ranking, queries, run, seconds))
+        rows.append(_row(ranking, queries, run, parts, _cost(searcher, queries, ranking, seconds)))
         if out:
             _write(out / f"run-{ranking}.txt", _trec(names, run, ranking))
     report = Report(
@@ -162,99 +164,39 @@ def _run(
     return run
 
 
-def _row(name: str, queries: Sequence[Query], run: Sequence[list[str]], seconds: float) -> Row:
-    per_query = _per_query(queries, run)
-    per_context, owners = _per_context(queries, run)
+def _cost(searcher: Searcher, queries: Sequence[Query], ranking: str, seconds: float) -> dict[str, Any]:
+    """What a ranking took: `seconds` for all, and the time of some queries that are asked one by one."""
+    times = []
+    for query in queries[:: -(-len(queries) // TIMED)]:
+        began = time.perf_counter()
+        searcher.rank([query.context], 10, ranking, searcher.snapshot)
+        times.append(1000 * (time.perf_counter() - began))
+    p50, p95 = np.percentile(times, [50, 95]).round(1).tolist()
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss  # bytes on macOS, kB elsewhere
+    memory = round(peak / (1e6 if sys.platform == "darwin" else 1e3))
+    return {"seconds": seconds, "p50": p50, "p95": p95, "memory": memory}
+
+
+def _row(
+    name: str, queries: Sequence[Query], run: Sequence[list[str]], parts: Slices, cost: dict[str, Any]
+) -> Row:
+    by_query = per_query(queries, run)
+    by_context, owners = per_context(queries, run)
     groups = [query.citing_id or f"query {number}" for number, query in enumerate(queries)]
     cluster = np.unique(groups, return_inverse=True)[1]
-    by_query, by_context = _intervals(per_query, cluster), _intervals(per_context, cluster[owners])
-    means = {m: round(float(values.mean()), 4) for m, values in (per_query | per_context).items()}
-    return Row(name, means, by_query | by_context, seconds)
+    means = {m: round(float(values.mean()), 4) for m, values in (by_query | by_context).items()}
+    spread = intervals(by_query, cluster) | intervals(by_context, cluster[owners])
+    sliced = {}
+    for part, members in parts.items():
+        some = {m: by_context[m][members] for m in ("hit@10", "MRR")}
+        sliced[part] = {
+            "contexts": int(members.sum()),
+            **{m: round(float(values.mean()), 4) for m, values in some.items()},
+            "interval": intervals({"hit@10": some["hit@10"]}, _compact(cluster[owners][members]))["hit@10"],
+        }
+    return Row(name=name, means=means, intervals=spread, slices=sliced, **cost)
 
 
-def _per_query(queries: Sequence[Query], run: Sequence[list[str]]) -> dict[str, Floats]:
-    import ir_measures
-    from ir_measures import RR, R, nDCG
-
-    qrels = [
-        ir_measures.Qrel(str(number), cited, 1)
-        for number, query in enumerate(queries)
-        for cited in query.cited_ids
-    ]
-    # Scores that strictly fall with the rank: tools break ties differently, so there are none.
-    scored = [
-        ir_measures.ScoredDoc(str(number), paper_id, float(DEPTH - rank))
-        for number, found in enumerate(run)
-        for rank, paper_id in enumerate(found)
-    ]
-    measures = [*(R @ k for k in CUTOFFS), RR, nDCG @ 10]
-    values = {str(m): np.zeros(len(queries)) for m in measures}  # 0 for a query that found nothing
-    for metric in ir_measures.iter_calc(measures, qrels, scored):
-        values[str(metric.measure)][int(metric.query_id)] = metric.value
-    return values
-
-
-def _per_context(
-    queries: Sequence[Query], run: Sequence[list[str]]
-) -> tuple[dict[str, Floats], NDArray[np.int64]]:
-    """hit@k and reciprocal rank of each (query, cited paper) pair, and the query of each pair.
-
-    Other papers that the same query cites and that stand higher count against it, as in the
-    published single-gold tables.
-    """
-    ranks, owners = [], []
-    for number, (query, found) in enumerate(zip(queries, run, strict=True)):
-        place = {paper_id: rank for rank, paper_id in enumerate(found, 1)}
-        for cited in query.cited_ids:
-            ranks.append(place.get(cited, math.inf))
-            owners.append(number)
-    rank = np.array(ranks)
-    values = {f"hit@{k}": (rank <= k).astype(np.float64) for k in CUTOFFS}
-    return values | {"MRR": 1 / rank}, np.array(owners)
-
-
-def _intervals(values: dict[str, Floats], cluster: NDArray[np.int64]) -> dict[str, tuple[float, float]]:
-    """The 95% percentile-bootstrap interval of each measure's mean, resampling whole clusters.
-
-    Contexts of one citing paper are alike, so the paper is what is drawn, not the context.
-    """
-    sums = np.stack([np.bincount(cluster, column) for column in values.values()], axis=1)
-    sizes = np.bincount(cluster)
-    count = len(sizes)
-    random = np.random.default_rng(0)
-    means = []
-    for _ in range(RESAMPLES):
-        drawn = np.bincount(random.integers(count, size=count), minlength=count).astype(np.float64)
-        means.append((drawn @ sums) / (drawn @ sizes))
-    low, high = np.percentile(means, [2.5, 97.5], axis=0).round(4)
-    return {m: (float(low[i]), float(high[i])) for i, m in enumerate(values)}
-
-
-def table(report: Report) -> Iterator[str]:
-    """The report as lines of text for a terminal."""
-    yield (
-        f"{report.contexts:,} contexts ({report.queries:,} queries) over {report.papers:,} papers, "
-        f"encoder {report.encoder}"
-    )
-    if report.missing:
-        one = report.missing == 1
-        yield (
-            f"{report.missing:,} cited {'paper is' if one else 'papers are'} not in the corpus and "
-            f"{'counts' if one else 'count'} as not found"
-        )
-    for title, names in (
-        ("per query", [*(f"R@{k}" for k in CUTOFFS), "RR", "nDCG@10"]),
-        ("per context", [*(f"hit@{k}" for k in CUTOFFS), "MRR"]),
-    ):
-        yield ""
-        yield f"{title:12}" + "".join(f"{row.name:<22}" for row in report.rows).rstrip()
-        for name in names:
-            cells = (f"{row.means[name]:.3f} [{_range(row.intervals[name])}]" for row in report.rows)
-            yield f"  {name:10}" + "".join(f"{cell:<22}" for cell in cells).rstrip()
-    yield ""
-    yield f"  {'seconds':10}" + "".join(f"{row.seconds:<22.1f}" for row in report.rows).rstrip()
-    yield "In brackets: 95% intervals, bootstrap over citing papers."
-
-
-def _range(interval: tuple[float, float]) -> str:
-    return f"{interval[0]:.3f}, {interval[1]:.3f}"
+def _compact(cluster: Rows) -> Rows:
+    """The same clusters with numbers that leave none out."""
+    return np.unique(cluster, return_inverse=True)[1]

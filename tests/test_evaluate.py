@@ -12,16 +12,18 @@ import pytest
 from conftest import write_corpus
 
 import indexer.evaluate
+import indexer.measures
 from data.contexts import Context, Query
 from data.errors import UserError
 from indexer.build import build
-from indexer.evaluate import CUTOFFS, Report, evaluate, table
+from indexer.evaluate import Report, evaluate
+from indexer.measures import CUTOFFS, PER_CONTEXT, PER_QUERY
+from indexer.report import page, table
 from indexer.search import Searcher
 from indexer.settings import RANKINGS, Settings
 from model.encoder import Encoder
 
-PER_QUERY = [*(f"R@{k}" for k in CUTOFFS), "RR", "nDCG@10"]
-PER_CONTEXT = [*(f"hit@{k}" for k in CUTOFFS), "MRR"]
+COST = {"seconds": 0.0, "p50": 0.0, "p95": 0.0, "memory": 0}
 
 
 def query(number: int, text: str, *cited: str, citing: str = "", name: str = "") -> Query:
@@ -29,7 +31,7 @@ def query(number: int, text: str, *cited: str, citing: str = "", name: str = "")
 
 
 def measured(queries: list[Query], run: list[list[str]]) -> dict[str, float]:
-    return indexer.evaluate._row("toy", queries, run, 0.0).means
+    return indexer.evaluate._row("toy", queries, run, {}, COST).means
 
 
 def test_measures_of_a_toy_run_are_those_worked_out_by_hand() -> None:
@@ -69,7 +71,7 @@ def test_the_rank_of_the_last_place_is_counted() -> None:
 
 
 def intervals(values: list[float], cluster: list[int]) -> tuple[float, float]:
-    return indexer.evaluate._intervals({"m": np.array(values)}, np.array(cluster))["m"]
+    return indexer.measures.intervals({"m": np.array(values)}, np.array(cluster))["m"]
 
 
 def test_the_interval_holds_the_mean_and_shrinks_with_the_square_root_of_the_number() -> None:
@@ -202,9 +204,11 @@ def test_the_report_as_json_has_a_row_for_each_ranking(evaluated: tuple[Report, 
     assert report == json.loads(json.dumps(evaluated[0].as_dict()))
     assert [row["name"] for row in report["rows"]] == list(RANKINGS)
     assert report["source"] == "these tests"
-    assert (report["papers"], report["missing"], report["encoder"]) == (300, 1, "minilm")
+    assert (report["papers"], report["missing"], report["encoder"]) == (300, 1, "citemark")
     for row in report["rows"]:
-        assert set(row) == {"name", "intervals", "seconds", *PER_QUERY, *PER_CONTEXT}
+        assert set(row) == {"name", "intervals", "slices", *COST, *PER_QUERY, *PER_CONTEXT}
+        assert 0 < row["p50"] <= row["p95"]
+        assert row["memory"] > 50
         for name in (*PER_QUERY, *PER_CONTEXT):
             low, high = row["intervals"][name]
             assert 0 <= low <= row[name] <= high <= 1
@@ -214,7 +218,7 @@ def test_the_table_fits_a_terminal_and_has_every_number(evaluated: tuple[Report,
     report = evaluated[0]
     lines = list(table(report))
     assert max(map(len, lines)) <= 80
-    assert "over 300 papers, encoder minilm" in lines[0]
+    assert "over 300 papers, encoder citemark" in lines[0]
     assert lines[1] == "1 cited paper is not in the corpus and counts as not found"
     for name in (*PER_QUERY, *PER_CONTEXT):
         line = next(line for line in lines if line.split()[:1] == [name])
@@ -267,3 +271,46 @@ def test_progress_counts_the_queries_of_each_ranking(toy: Searcher) -> None:
         progress=lambda *step: seen.append(step),
     )
     assert seen == [(ranking, done, 70, " queries") for ranking in ("bm25", "dense") for done in (0, 64, 70)]
+
+
+def test_slices_split_the_contexts_by_training_year_family_and_citations(toy: Searcher) -> None:
+    queries = [
+        Query("q0", Context("the delta [CITE]"), "a", ("p2",), 2008, "thesis"),
+        Query("q1", Context("alpha gamma [CITE] and [OTHER]"), "b", ("p0",), 2012, "paper"),
+        Query("q2", Context("theta [CITE], [OTHER], [OTHER], [OTHER]"), "c", ("p0", "p4"), 2021, "paper"),
+    ]
+    row = evaluate(toy, queries, ["bm25"], trained={"p0"}).rows[0]
+    found = {part: (facts["contexts"], facts["hit@10"]) for part, facts in row.slices.items()}
+    assert found == {
+        "cited in training": (2, 0.5),
+        "not cited in training": (2, 1.0),
+        "year … to 2009": (1, 1.0),
+        "year 2010 to 2014": (1, 1.0),
+        "year 2020 to …": (2, 0.5),
+        "family thesis": (1, 1.0),
+        "family paper": (3, pytest.approx(2 / 3, abs=1e-4)),
+        "1 citation": (1, 1.0),
+        "2 citations": (1, 1.0),
+        "3+ citations": (2, 0.5),
+    }
+    assert row.slices["not cited in training"]["MRR"] == 1
+    low, high = row.slices["family paper"]["interval"]
+    assert low <= 2 / 3 <= high
+
+
+def test_a_slice_of_everything_is_left_out(toy: Searcher) -> None:
+    row = evaluate(toy, [query(0, "delta", "p2"), query(1, "theta", "p4")], ["bm25"], trained={"p9"}).rows[0]
+    assert row.slices == {}
+
+
+def test_the_html_report_has_every_number_and_loads_and_runs_nothing(
+    evaluated: tuple[Report, Path], toy: Searcher
+) -> None:
+    html = page(evaluated[0])
+    for row in evaluated[0].rows:
+        for name in (*PER_QUERY, *PER_CONTEXT):
+            assert f"<td>{row.means[name]:.3f} <small>" in html
+    assert not re.search(r"<script|<link|https?://|src=\"(?!data:)|@import|url\(", html)
+    assert "default-src 'none'" in html
+    hostile = evaluate(toy, [query(0, "delta", "p2")], ["bm25"], source="<script>alert(1)</script>")
+    assert "<script" not in page(hostile)
