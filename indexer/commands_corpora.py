@@ -34,7 +34,9 @@ _FORMS = ("arXivRaw", "arXiv", "oai_dc")  # as data.harvest has them, which --he
     "--delay", type=click.FloatRange(0), default=3.0, show_default=True, help="Seconds between requests."
 )
 @index_options
-@click.option("--encoder", help="minilm, a folder or a hub name [default: the index's, else minilm].")
+@click.option(
+    "--encoder", help="citemark, minilm, a folder or a hub name [default: the index's, else citemark]."
+)
 @click.option("--no-index", is_flag=True, help="Only bring the records.")
 @click.option("--json", "as_json", is_flag=True, help="Print the result as JSON.")
 def harvest(
@@ -133,9 +135,9 @@ def _updated(
             from indexer.build import build, check
 
             check(str(papers), index)
-            from model.encoder import Encoder
+            from model.encoder import CITEMARK, Encoder
 
-            generation, _ = build(str(papers), index, Encoder(encoder or "minilm", device), progress=bars)
+            generation, _ = build(str(papers), index, Encoder(encoder or CITEMARK, device), progress=bars)
             changed = True
     if changed and not quiet:
         click.echo(f"index of {generation.manifest.papers:,} papers at {index}")

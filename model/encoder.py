@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from data.contexts import Context
 from data.errors import UserError
 from data.paper import Paper
+from model import shipped
 from model.text import DEFAULT_MARKS, FORM_FILE, TEXT_FORM, Marks, passage_text, query_text, read_marks
 
 if TYPE_CHECKING:
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
 
 Vectors = NDArray[np.float32]
 
+CITEMARK = "citemark"
 MINILM = "minilm"
 MINILM_FILES = {
     "1_Pooling/config.json": "4be450dde3b0273bb9787637cfbd28fe04a7ba6ab9d36ac48e92b11e350ffc23",
@@ -36,6 +38,7 @@ MINILM_FILES = {
     "vocab.txt": "07eced375cec144d27c900241f3e339478dec958f92fddbc551f295c992038a3",
 }
 """The sha256 of every file of the embedded model that is read."""
+EMBEDDED = (CITEMARK, MINILM)
 HUB_TIMEOUT = 10.0  # seconds
 # What shapes a transformer's vectors and leaves its weights' shapes alone.
 _SHAPING = ("model_type", "num_attention_heads", "hidden_act", "layer_norm_eps", "rope_theta")
@@ -45,9 +48,10 @@ _HUB_NAME = re.compile(r"\w[\w.-]*(/\w[\w.-]*)?")
 class Encoder:
     """Texts to unit vectors.
 
-    `name` is `minilm` (all-MiniLM-L6-v2, embedded in a package this project depends on), a folder
-    of a sentence-transformers or transformers model, or a name on the Hugging Face hub. Only
-    safetensors weights are loaded, and no code that comes with a model is run.
+    `name` is `citemark` (the fine-tuned weights that ship with this project), `minilm` (their base,
+    all-MiniLM-L6-v2, embedded in a package this project depends on), a folder of a
+    sentence-transformers or transformers model, or a name on the Hugging Face hub. Only safetensors
+    weights are loaded, and no code that comes with a model is run.
 
     `device` is `cuda`, `cpu` or `auto`. `precision` is `fp32`, `bf16` or `auto`: bf16 where the
     device computes in it (about three times as fast on a CPU with AVX-512 BF16 or AMX, with 99.3%
@@ -56,13 +60,13 @@ class Encoder:
     Raises UserError where the model cannot be loaded.
     """
 
-    def __init__(self, name: str = MINILM, device: str = "auto", precision: str = "auto") -> None:
+    def __init__(self, name: str = CITEMARK, device: str = "auto", precision: str = "auto") -> None:
         import torch
 
         found = "cuda" if torch.cuda.is_available() else "cpu"
         if device == "cuda" and found == "cpu":
             raise UserError("device is cuda, but torch sees no GPU; use --device cpu or --device auto")
-        self.name = str(Path(name).resolve()) if name != MINILM and Path(name).is_dir() else name
+        self.name = str(Path(name).resolve()) if name not in EMBEDDED and Path(name).is_dir() else name
         self.device = found if device == "auto" else device
         self._model = _load(name, self.device)
         self._model.eval()
@@ -119,6 +123,8 @@ def _load(name: str, device: str) -> "SentenceTransformer":
     os.environ.setdefault("HF_HUB_DISABLE_TELEMETRY", "1")
     folder = _folder(name)
     try:
+        if name == CITEMARK:
+            return shipped.load(_opened(_embedded(), device, local=True))
         if folder:
             return _opened(folder, device, local=True)
         return _cached(name, device) or _fetched(name, device)
@@ -133,7 +139,7 @@ def _load(name: str, device: str) -> "SentenceTransformer":
 
 def _folder(name: str) -> str | None:
     """The folder of the model of this name, or None for a name on the hub."""
-    if name == MINILM:
+    if name in EMBEDDED:
         return _embedded()
     if name and Path(name).is_dir():
         _refuse_pickles(name, _files(Path(name)))
@@ -250,6 +256,8 @@ def _marks(name: str) -> Marks:
     """The text form that the model's folder, here or in the hub's cache, says it was trained with."""
     if name == MINILM:
         return DEFAULT_MARKS
+    if name == CITEMARK:
+        return shipped.marks()
     if Path(name).is_dir():
         return read_marks(Path(name))
     from huggingface_hub import try_to_load_from_cache

@@ -12,7 +12,9 @@ import Stemmer
 from conftest import Maker, write_corpus
 from numpy.typing import NDArray
 
+import indexer.lexical
 import indexer.search
+import indexer.vectors
 from data.contexts import Context
 from data.errors import UserError
 from data.filter import Filter
@@ -213,8 +215,12 @@ def test_threads_load_each_part_once(
     def noted(name: str, real: Any) -> Any:
         return lambda *arguments: loads.append(name) or real(*arguments)
 
-    for name in ("VectorIndex", "LexicalIndex", "Encoder"):
-        monkeypatch.setattr(indexer.search, name, noted(name, getattr(indexer.search, name)))
+    for home, name in (
+        (indexer.vectors, "VectorIndex"),
+        (indexer.lexical, "LexicalIndex"),
+        (indexer.search, "Encoder"),
+    ):
+        monkeypatch.setattr(home, name, noted(name, getattr(home, name)))
     shared = Searcher(Settings(small_index, "cpu"))
     with ThreadPoolExecutor(8) as pool:
         list(pool.map(lambda _: shared.search(CONTEXTS[:1]), range(16)))

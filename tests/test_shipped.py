@@ -1,0 +1,120 @@
+"""The weights that ship: small, checked, and the same function as the folder they were packed from."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from safetensors.torch import load, safe_open
+
+from data.contexts import Context
+from data.errors import UserError
+from data.paper import Paper
+from model import shipped
+from model.adapter import add_adapter, without_adapter
+from model.encoder import MINILM_FILES, Encoder
+from model.recipe import Recipe
+from model.text import write_marks
+from model.training import base_model
+
+CONTEXTS = [Context("We optimise with Adam [CITE]."), Context("As [OTHER] and [CITE] show, depth helps.")]
+PAPERS = [
+    Paper("a", "Adam: A Method for Stochastic Optimization", "A first-order method."),
+    Paper("r", "Deep Residual Learning", "Residual networks are easier to train."),
+]
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A model folder as training writes it, with random differences from the base."""
+    torch.manual_seed(3)
+    model = base_model(Recipe(frozen_documents=True, document_adapter=32, freeze_words=True), "cpu")
+    with torch.no_grad():
+        for name, parameter in model.named_parameters():
+            if not parameter.requires_grad or "pooler" in name:
+                continue
+            parameter += torch.randn_like(parameter) * 5e-3
+    without_adapter(model)
+    folder = tmp_path_factory.mktemp("trained") / "model"
+    model.save_pretrained(str(folder), create_model_card=False)
+    write_marks(folder, "keep")
+    return folder
+
+
+def test_the_shipped_weights_are_the_default_and_differ_for_queries_and_papers(encoder: Encoder) -> None:
+    base = Encoder("minilm")
+    assert encoder.name == "citemark"
+    assert encoder.marks == "keep"
+    assert encoder.fingerprint != base.fingerprint
+    for ours, theirs in (
+        (encoder.encode_contexts(CONTEXTS), base.encode_contexts(CONTEXTS)),
+        (encoder.encode_papers(PAPERS), base.encode_papers(PAPERS)),
+    ):
+        assert np.allclose(np.linalg.norm(ours, axis=1), 1, atol=1e-3)
+        assert not np.allclose(ours, theirs, atol=5e-2)
+
+
+def test_the_shipped_file_is_small_and_names_its_base() -> None:
+    assert shipped.FILE.stat().st_size < 13e6
+    with safe_open(shipped.FILE, "pt") as file:
+        assert file.metadata()["base"] == MINILM_FILES["model.safetensors"]
+
+
+def test_packed_weights_are_the_function_of_the_folder(
+    folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    raw = shipped.pack(folder, strength=1.0)
+    file = tmp_path / "citemark.safetensors"
+    file.write_bytes(raw)
+    monkeypatch.setattr(shipped, "FILE", file)
+    monkeypatch.setattr(shipped, "SHA256", shipped.digest(raw))
+    packed, whole = Encoder("citemark", "cpu", "fp32"), Encoder(str(folder), "cpu", "fp32")
+    assert packed.marks == whole.marks == "keep"
+    for ours, theirs in (
+        (packed.encode_contexts(CONTEXTS), whole.encode_contexts(CONTEXTS)),
+        (packed.encode_papers(PAPERS), whole.encode_papers(PAPERS)),
+    ):
+        assert float((ours * theirs).sum(1).min()) > 0.9999
+
+
+def test_the_strength_scales_what_the_adapter_does(folder: Path) -> None:
+    half, whole = (load(shipped.pack(folder, strength)) for strength in (0.5, 1.0))
+    assert half.keys() == whole.keys()
+    for name, tensor in whole.items():
+        factor = 0.5 if name.startswith("document.down") else 1
+        assert torch.allclose(half[name].float(), tensor.float() * factor, atol=1e-3), name
+
+
+def test_changed_weights_are_refused_with_both_digests(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    raw = bytearray(shipped.FILE.read_bytes())
+    raw[len(raw) // 2] ^= 1
+    file = tmp_path / "citemark.safetensors"
+    file.write_bytes(raw)
+    monkeypatch.setattr(shipped, "FILE", file)
+    with pytest.raises(UserError, match=f"expected {shipped.SHA256}") as refused:
+        Encoder("citemark", "cpu")
+    assert shipped.digest(bytes(raw)) in str(refused.value)
+    file.unlink()
+    with pytest.raises(UserError, match="--encoder minilm"):
+        Encoder("citemark", "cpu")
+
+
+def test_a_folder_that_was_trained_otherwise_cannot_be_packed(folder: Path, tmp_path: Path) -> None:
+    with pytest.raises(UserError, match="document-adapter"):
+        shipped.pack(tmp_path)
+    plain = base_model(Recipe(frozen_documents=True), "cpu")
+    add_adapter(plain, 8)
+    with torch.no_grad():
+        next(p for n, p in plain.named_parameters() if "query" in n and "word_embeddings" in n).add_(0.1)
+    without_adapter(plain)
+    plain.save_pretrained(str(tmp_path / "words"), create_model_card=False)
+    write_marks(tmp_path / "words", "keep")
+    with pytest.raises(UserError, match="--freeze-words"):
+        shipped.pack(tmp_path / "words")
+
+
+def test_the_card_tells_the_numbers_and_the_digest() -> None:
+    card = (shipped.FILE.parent / "README.md").read_text(encoding="utf-8")
+    assert shipped.SHA256 in card
