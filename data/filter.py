@@ -96,23 +96,28 @@ class Filter:
         likely = pc.invert(pc.string_is_ascii(values))
         for *_, family in self._wanted:
             likely = pc.or_(likely, pc.match_substring(values, family, ignore_case=True))
-        mask: Mask = likely.to_numpy(zero_copy_only=False)
+        mask = _numbers(likely.cast(pa.uint8())).astype(np.bool_)
         mask[mask] = _each(values.filter(likely), self._keeps_author)
         return mask
+
+
+def _numbers(values: pa.Array) -> NDArray[Any]:
+    """Numbers, of which none is missing: Arrow's own ways to NumPy load pandas, a third of a second."""
+    return np.from_dlpack(values)
 
 
 def _each(values: pa.Array, keeps: Callable[[Any], bool]) -> Mask:
     """What `keeps` says of every value, asked once for each that differs."""
     coded = values.dictionary_encode("encode")  # a missing value is a value, too
     kept: Mask = np.array([keeps(value) for value in coded.dictionary.to_pylist()], np.bool_)
-    every: Mask = kept[np.asarray(coded.indices)]
+    every: Mask = kept[_numbers(coded.indices)]
     return every
 
 
 def _any(lists: pa.ListArray, kept: Callable[[pa.Array], Mask]) -> Mask:
     """Which of the lists have a value that is kept."""
     mask: Mask = np.zeros(len(lists), np.bool_)
-    mask[pc.list_parent_indices(lists).to_numpy()[kept(lists.flatten())]] = True
+    mask[_numbers(pc.list_parent_indices(lists))[kept(lists.flatten())]] = True
     return mask
 
 

@@ -168,7 +168,7 @@ def test_a_build_as_json(small_corpus: Path, tiny_folder: Path, invoke: Invoke, 
     )  # fmt: skip
     facts = json.loads(result.stdout)
     assert facts["index"] == str(tmp_path / "index")
-    assert facts["kept"] == {"categories": ["cs.CL", "cs.CV"], "since": 2005, "until": 2015}
+    assert facts["kept"] == {"categories": ["cs.CL", "cs.CV"], "since": 2005, "until": 2015, "authors": []}
     assert facts["papers"] + facts["filtered"] == facts["read"] == 30
     assert 0 < facts["papers"] < 30
 
@@ -288,7 +288,7 @@ def test_info_reads_well(index: Path, invoke: Invoke) -> None:
     assert facts["papers"] == "300"
     assert facts["records"] == "300 read, 0 rejected, 0 filtered, 0 duplicates"
     assert facts["kept"] == "everything"
-    assert re.fullmatch(r"minilm, 384 dimensions, (bf16|fp32) on (cpu|cuda)", facts["encoder"])
+    assert re.fullmatch(r"citemark, 384 dimensions, (bf16|fp32) on (cpu|cuda)", facts["encoder"])
     assert re.fullmatch(r"20\d\d-\d\d-\d\d \d\d:\d\d:\d\d UTC, in .*", facts["built"])
     assert re.fullmatch(r"0\.\d MB", facts["size"])
 
@@ -328,9 +328,11 @@ def test_evaluate_prints_a_table_and_writes_its_files(
     result = invoke("evaluate", contexts_file, "--index", index, "--out", tmp_path / "out")
     assert result.exit_code == 0
     assert re.search(r"^per query +bm25 +dense +hybrid$", result.stdout, re.MULTILINE)
-    assert result.stdout.endswith(f"run, qrels and report are in {tmp_path / 'out'}\n")
+    assert result.stdout.endswith(f"report.html, report.json, run and qrels are in {tmp_path / 'out'}\n")
     assert "hybrid: 100%" in result.stderr
-    names = {"qrels.txt", "report.json", "run-bm25.txt", "run-dense.txt", "run-hybrid.txt"}
+    names = {"report.html", "report.json", "qrels.txt"} | {
+        f"run-{r}.txt" for r in ("bm25", "dense", "hybrid")
+    }
     assert {file.name for file in (tmp_path / "out").iterdir()} == names
 
 
@@ -536,7 +538,7 @@ def test_an_interrupted_build_says_that_it_goes_on(
 
 
 def test_an_interrupted_search_promises_nothing(small_index: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    def interrupt(*_: object) -> None:
+    def interrupt(*_: object, **__: object) -> None:
         raise KeyboardInterrupt
 
     monkeypatch.setattr("indexer.search.Searcher.search", interrupt)
