@@ -52,7 +52,7 @@ $(VENV)/.cpu: pyproject.toml constraints.txt
 	@touch $@
 
 $(VENV)/.dev: $(VENV)/.cpu
-	$(PIP) -e '.[cpu,dev]'
+	$(PIP) -e '.[cpu,dev,milvus-lite]'
 	@touch $@
 
 clean:

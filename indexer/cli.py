@@ -17,8 +17,16 @@ from indexer.commands_corpora import contexts as contexts_command
 from indexer.commands_corpora import harvest, split
 from indexer.commands_doors import lsp, mcp, serve
 from indexer.commands_draft import audit, cite, export
+from indexer.commands_milvus import publish
 from indexer.commands_update import update
-from indexer.options import filter_options, index_options, list_rejects, print_json, settings_of
+from indexer.options import (
+    engine_option,
+    filter_options,
+    index_options,
+    list_rejects,
+    print_json,
+    settings_of,
+)
 from indexer.settings import RANKINGS, Settings
 
 if TYPE_CHECKING:
@@ -41,7 +49,7 @@ class _Commands(click.Group):
             click.echo(f"indexer: {line}", err=True)
             sys.exit(1)
         except (KeyboardInterrupt, click.Abort):
-            resumes = ctx.invoked_subcommand in ("build", "update", "harvest")
+            resumes = ctx.invoked_subcommand in ("build", "update", "harvest", "publish")
             kept = "; the same command goes on from here" if resumes else ""
             click.echo(f"\nindexer: interrupted{kept}", err=True)
             sys.exit(130)
@@ -55,7 +63,7 @@ def main() -> None:
     A first round: `indexer build starter`, then `indexer search "… [CITE] …"`.
 
     Defaults come from the environment: CITEMARK_INDEX (citemark-index), CITEMARK_DEVICE (auto),
-    CITEMARK_RANKING (hybrid), CITEMARK_K (10).
+    CITEMARK_RANKING (hybrid), CITEMARK_K (10), CITEMARK_ENGINE (local).
     """
 
 
@@ -116,6 +124,7 @@ def build(
 @main.command()
 @click.argument("text")
 @index_options
+@engine_option
 @click.option("-k", type=click.IntRange(1, 1000), help="Papers to list [default: 10].")
 @click.option("--ranking", type=click.Choice(RANKINGS), help="[default: hybrid]")
 @filter_options("Only")
@@ -124,13 +133,14 @@ def search(
     text: str,
     index: Path | None,
     device: str | None,
+    engine: str | None,
     k: int | None,
     ranking: str | None,
     keep: "Filter",
     as_json: bool,
 ) -> None:
     """List the papers for each [CITE] of TEXT (`-` reads it from stdin); without a mark, for TEXT."""
-    settings = settings_of(index=index, device=device, k=k, ranking=ranking)
+    settings = settings_of(index=index, device=device, engine=engine, k=k, ranking=ranking)
     from data.contexts import parse
 
     contexts = parse(_stdin() if text == "-" else text)
@@ -159,6 +169,7 @@ def search(
 @main.command()
 @click.argument("contexts")
 @index_options
+@engine_option
 @click.option("--ranking", "rankings", multiple=True, type=click.Choice(RANKINGS), help="[default: all]")
 @click.option("--out", type=click.Path(path_type=Path), help="Folder for run, qrels and report.")
 @click.option("--trained", help="Contexts that the encoder was trained on: what they cite is measured apart.")
@@ -167,6 +178,7 @@ def evaluate(
     contexts: str,
     index: Path | None,
     device: str | None,
+    engine: str | None,
     rankings: tuple[str, ...],
     out: Path | None,
     trained: str | None,
@@ -174,7 +186,7 @@ def evaluate(
 ) -> None:
     """Measure recall on CONTEXTS: a .parquet or .jsonl file of text, citing_id, cited_id, or a BEIR
     folder. `starter` is the starter corpus's own set."""
-    settings = settings_of(index=index, device=device)
+    settings = settings_of(index=index, device=device, engine=engine)
     from data.contexts import read_queries
     from data.corpus import STARTER
 
@@ -319,3 +331,4 @@ main.add_command(harvest)
 main.add_command(update)
 main.add_command(contexts_command, "contexts")
 main.add_command(split)
+main.add_command(publish)

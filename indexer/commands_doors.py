@@ -11,7 +11,7 @@ from typing import Any
 import click
 
 from data.errors import UserError
-from indexer.options import index_options, settings_of
+from indexer.options import engine_option, index_options, settings_of
 
 PARTS = {
     *("fastapi", "uvicorn", "starlette", "prometheus_client", "pydantic", "mcp", "mcp_types", "anyio"),
@@ -54,6 +54,7 @@ _host = click.option("--host", default="127.0.0.1", show_default=True, help="The
 
 @click.command()
 @index_options
+@engine_option
 @_host
 @_port(8600)
 @click.option("--allow-host", "names", multiple=True, help="Another name of this server; may be repeated.")
@@ -62,6 +63,7 @@ _host = click.option("--host", default="127.0.0.1", show_default=True, help="The
 def serve(
     index: Path | None,
     device: str | None,
+    engine: str | None,
     host: str,
     port: int,
     names: tuple[str, ...],
@@ -73,7 +75,7 @@ def serve(
     The API describes itself at /openapi.json. With CITEMARK_TOKEN set, requests must send it
     (Authorization: Bearer …). A newer index is taken up by itself.
     """
-    settings = settings_of(index=index, device=device)
+    settings = settings_of(index=index, device=device, engine=engine)
     with _installed("serve"):
         from indexer.guard import listen, run
         from indexer.serve import ServeSettings, create_app
@@ -90,15 +92,16 @@ def serve(
 
 @click.command()
 @index_options
+@engine_option
 @click.option("--http", is_flag=True, help="Serve streamable HTTP at /mcp instead of stdin and stdout.")
 @_host
 @_port(8601)
-def mcp(index: Path | None, device: str | None, http: bool, host: str, port: int) -> None:
+def mcp(index: Path | None, device: str | None, engine: str | None, http: bool, host: str, port: int) -> None:
     """Serve agents by MCP: suggest_citations, find_papers, get_bibtex.
 
     With --http and CITEMARK_TOKEN set, requests must send it (Authorization: Bearer …).
     """
-    settings = settings_of(index=index, device=device)
+    settings = settings_of(index=index, device=device, engine=engine)
     with _installed("mcp"):
         from indexer.guard import listen, open_to_others, run
         from indexer.mcp_server import create_server, http_app
@@ -118,12 +121,13 @@ def mcp(index: Path | None, device: str | None, http: bool, host: str, port: int
 
 @click.command()
 @index_options
-def lsp(index: Path | None, device: str | None) -> None:
+@engine_option
+def lsp(index: Path | None, device: str | None, engine: str | None) -> None:
     """Serve an editor by the language server protocol, over stdin and stdout.
 
     docs/doors.md has the set-up for VS Code, Neovim and Emacs.
     """
-    settings = settings_of(index=index, device=device)
+    settings = settings_of(index=index, device=device, engine=engine)
     with _installed("lsp"):
         from indexer.lsp import create_server
     from indexer.search import Searcher

@@ -60,6 +60,12 @@ def filter_options(verb: str) -> Callable[[Callable[..., Any]], Callable[..., An
     return with_options
 
 
+def engine_option(command: Callable[..., Any]) -> Callable[..., Any]:
+    """The option --engine, of the commands that search."""
+    option = click.option("--engine", metavar="local|milvus://…", help="What searches [default: local].")
+    return option(command)
+
+
 def settings_of(**flags: Any) -> Settings:
     """The settings of the flags that were given, over those of the environment."""
     return replace(from_environment(), **{k: v for k, v in flags.items() if v is not None})

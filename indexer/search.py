@@ -1,10 +1,12 @@
 """The Searcher: contexts in, ranked papers out. Every door of the project calls it."""
 
 import threading
+import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass, replace
 from functools import lru_cache, partial
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
@@ -15,18 +17,20 @@ from data.errors import UserError
 from data.filter import Filter, Selection
 from data.paper import Paper
 from data.table import PaperTable
-from indexer.settings import Settings
+from indexer.milvus_address import NotPublished, parse
+from indexer.settings import LOCAL, Settings
 from indexer.store import METRIC, Generation, Store, must_fit, rebuild
 from model.encoder import Encoder, Vectors
 from model.text import TEXT_FORM, query_text
 
 if TYPE_CHECKING:  # FAISS and bm25s are loaded by the searches that need them
     from indexer.lexical import LexicalIndex
-    from indexer.vectors import Rows, VectorIndex
+    from indexer.vectors import Rows, VectorSource
 
 CANDIDATES = 300
 SELECTIONS = 8  # of the latest filters: one is 9 bytes a paper at most
 ATTEMPTS = 10  # to load a generation, while builds follow each other faster than it loads
+PATIENCE = 60.0  # seconds between two looks for a newer generation where the engine has not got it
 LEXICAL_WEIGHT = 0.1  # on dev hit@10 is .515 with 0, .523 with .06, .517 with .1, .487 with .2
 
 T = TypeVar("T")
@@ -76,12 +80,12 @@ class Snapshot:
     Raises UserError where a part is not what the manifest says, and Replaced.
     """
 
-    def __init__(self, generation: Generation, device: str) -> None:
+    def __init__(self, generation: Generation, settings: Settings) -> None:
         self.generation = generation
         self.path, self.manifest = generation.path, generation.manifest
-        self._device = device
+        self._settings = settings
         self._lock = threading.Lock()
-        self._vectors: VectorIndex | None = None
+        self._vectors: VectorSource | None = None
         self._words: LexicalIndex | None = None
         with self._present():
             self.papers = PaperTable(self.path / "papers.arrow")
@@ -96,17 +100,24 @@ class Snapshot:
         return self._select(keep) if keep else None
 
     @property
-    def vectors(self) -> "VectorIndex":
-        """The dense index."""
-        from indexer.vectors import VectorIndex
-
+    def vectors(self) -> "VectorSource":
+        """The dense index, here or where the settings' engine has it."""
         with self._lock, self._present():
-            if self._vectors is None:
-                opened = VectorIndex(self.path / "vectors.faiss", self._device)
-                self._agree("vectors.faiss", "papers", len(opened))
-                self._agree("vectors.faiss", "dimension", opened.dimension)
-                self._vectors = opened
+            self._vectors = self._vectors or self._open_vectors()
             return self._vectors
+
+    def _open_vectors(self) -> "VectorSource":
+        settings = self._settings
+        if settings.engine == LOCAL:
+            from indexer.vectors import VectorIndex
+
+            opened = VectorIndex(self.path / "vectors.faiss", settings.device)
+            self._agree("vectors.faiss", "papers", len(opened))
+            self._agree("vectors.faiss", "dimension", opened.dimension)
+            return opened
+        from indexer.milvus import MilvusVectors
+
+        return MilvusVectors(parse(settings.engine), self.manifest, self.papers, settings.index)
 
     @property
     def words(self) -> "LexicalIndex":
@@ -160,21 +171,34 @@ class Searcher:
         self._reloading = threading.Lock()
         self._given = encoder is not None
         self._encoder = encoder
-        self.snapshot = _lasting(lambda: Snapshot(self._store.open(), settings.device))
+        self._unpublished: tuple[Path | None, float] = None, 0.0  # a generation, and when to look again
+        self.snapshot = _lasting(lambda: Snapshot(self._store.open(), settings))
 
     def reload(self) -> None:
         """Take up a newer generation, if one was published; a search under way keeps its own.
 
-        It is loaded whole before the first search sees it.
+        It is loaded whole before the first search sees it. One that the engine has not got yet is
+        waited for.
         """
-        if self._store.current() != self.snapshot.path:
+        if self._is_newer(self._store.current()):
             with self._reloading:
-                if self._store.current() != self.snapshot.path:
+                if self._is_newer(self._store.current()):
                     self.snapshot = _lasting(self._loaded)
 
+    def _is_newer(self, path: Path | None) -> bool:
+        unpublished, again = self._unpublished
+        return path != self.snapshot.path and (path != unpublished or time.monotonic() > again)
+
     def _loaded(self) -> Snapshot:
-        newest = Snapshot(self._store.open(), self.settings.device)
-        newest.load()
+        """The newest generation, or the one at hand where the engine has not got the newest."""
+        newest = Snapshot(self._store.open(), self.settings)
+        try:
+            newest.load()
+        except NotPublished:
+            self._unpublished = newest.path, time.monotonic() + PATIENCE
+            if not self._follow:
+                raise
+            return self.snapshot
         return newest
 
     def search(
@@ -323,6 +347,7 @@ def _fuse(
     for query in range(count):
         found = dict(zip(dense[1][query].tolist(), dense[0][query].tolist(), strict=True))
         words = dict(zip(lexical[1][query].tolist(), lexical[0][query].tolist(), strict=True))
+        found.pop(-1, None)
         words.pop(-1, None)
         missing = [row for row in words if row not in found]
         found |= zip(missing, snapshot.vectors.score(queries[query], missing).tolist(), strict=True)

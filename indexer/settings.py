@@ -10,9 +10,11 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from data.errors import UserError
+from indexer.milvus_address import is_address, parse
 
 DEVICES = ("auto", "cpu", "cuda")
 RANKINGS = ("hybrid", "dense", "bm25")
+LOCAL = "local"
 
 
 @dataclass(frozen=True)
@@ -23,6 +25,7 @@ class Settings:
     device: str = "auto"
     ranking: str = "hybrid"
     k: int = 10
+    engine: str = LOCAL  # what holds the vectors: this machine, or an address of Milvus
 
     def __post_init__(self) -> None:
         for name, value, known in (
@@ -31,12 +34,16 @@ class Settings:
         ):
             if value not in known:
                 raise UserError(f"{name} is {value!r}, not one of {', '.join(known)}")
+        if is_address(self.engine):
+            parse(self.engine)
+        elif self.engine != LOCAL:
+            raise UserError(f"engine is {self.engine!r}, not {LOCAL} and no address of Milvus (milvus://…)")
         if not 1 <= self.k <= 1000:
             raise UserError(f"k is {self.k}, not between 1 and 1000")
 
 
 def from_environment(environment: Mapping[str, str] = os.environ) -> Settings:
-    """Settings from CITEMARK_INDEX, CITEMARK_DEVICE, CITEMARK_RANKING and CITEMARK_K."""
+    """Settings from CITEMARK_INDEX, CITEMARK_DEVICE, _RANKING, _K and _ENGINE."""
     default = Settings()
     k = environment.get("CITEMARK_K", str(default.k))
     if not k.isdecimal():
@@ -48,4 +55,5 @@ def from_environment(environment: Mapping[str, str] = os.environ) -> Settings:
         device=environment.get("CITEMARK_DEVICE", default.device),
         ranking=environment.get("CITEMARK_RANKING", default.ranking),
         k=int(k),
+        engine=environment.get("CITEMARK_ENGINE", default.engine),
     )

@@ -4,7 +4,7 @@ import threading
 from collections.abc import Iterable, Sequence
 from functools import lru_cache, partial
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import faiss
 import numpy as np
@@ -18,6 +18,28 @@ Rows = NDArray[np.int64]
 MAX_GPU_K = 2048
 FEW = 4096  # selected rows that are faster compared one by one than by a scan that skips the others
 GATHERED = 4  # selections whose vectors a GPU holds a second time
+
+
+class VectorSource(Protocol):
+    """What a search asks of the vectors of a generation, wherever they are: see VectorIndex."""
+
+    dimension: int
+
+    def __len__(self) -> int: ...
+
+    def search(self, queries: Vectors, k: int, keep: Selection | None = None) -> tuple[Vectors, Rows]: ...
+
+    def stored(self, rows: Sequence[int] | Rows) -> Vectors: ...
+
+    def score(self, query: Vectors, rows: Sequence[int]) -> Vectors: ...
+
+
+def check_queries(queries: Vectors, dimension: int) -> None:
+    """Raise UserError for queries of another dimension or not finite."""
+    if queries.ndim != 2 or queries.shape[1] != dimension:
+        raise UserError(f"queries of shape {queries.shape} for an index of {dimension} dimensions")
+    if not np.isfinite(queries).all():
+        raise UserError("a query vector with a value that is not finite; use another encoder")
 
 
 def write(path: Path, dimension: int, blocks: Iterable[Vectors]) -> int:
@@ -97,10 +119,7 @@ class VectorIndex:
         searched and count. Raises UserError for queries of another dimension or not finite, or a k
         that the device cannot answer.
         """
-        if queries.ndim != 2 or queries.shape[1] != self.dimension:
-            raise UserError(f"queries of shape {queries.shape} for an index of {self.dimension} dimensions")
-        if not np.isfinite(queries).all():
-            raise UserError("a query vector with a value that is not finite; use another encoder")
+        check_queries(queries, self.dimension)
         k = min(k, self._count if keep is None else len(keep))
         if self.device == "cuda" and k > MAX_GPU_K:
             raise UserError(f"k is {k}; a GPU index answers at most {MAX_GPU_K}")

@@ -18,6 +18,7 @@ from data.paper import Paper
 from data.table import PaperTable
 from indexer.build import build, check
 from indexer.search import Snapshot
+from indexer.settings import Settings
 from indexer.store import Store
 from model.encoder import Encoder, Vectors
 
@@ -193,7 +194,7 @@ def test_the_vectors_are_the_encoder_s_in_the_order_of_the_corpus(
     corpus_file: Path, tiny: Encoder, tmp_path: Path
 ) -> None:
     generation, _ = build(str(corpus_file), tmp_path / "index", tiny, shard=SHARD)
-    snapshot = Snapshot(generation, "cpu")
+    snapshot = Snapshot(generation, Settings(device="cpu"))
     papers = list(snapshot.papers)
     assert [p.paper_id for p in papers[:2]] == ["translation-00", "translation-01"]
     for row in (0, 63, 64, 299):
