@@ -286,8 +286,9 @@ def _checked(client: "MilvusClient", address: Address, manifest: Manifest, index
 def _table(answers: Sequence[Answer], k: int) -> tuple[Vectors, Rows]:
     """The best k of each answer as two arrays, as wide as the longest."""
     width = min(k, max((len(rows) for _, rows in answers), default=k))
-    table = np.full((len(answers), width), -np.inf, np.float32), np.full((len(answers), width), -1, np.int64)
-    for number, answer in enumerate(answers):
-        for column, values in zip(table, answer, strict=True):
-            column[number, : min(k, len(values))] = values[:k]
-    return table
+    scores = np.full((len(answers), width), -np.inf, np.float32)
+    rows = np.full((len(answers), width), -1, np.int64)
+    for number, (found_scores, found) in enumerate(answers):
+        count = min(k, len(found))
+        scores[number, :count], rows[number, :count] = found_scores[:count], found[:count]
+    return scores, rows
