@@ -245,7 +245,7 @@ def check(index: Path | None, device: str | None) -> None:
     from indexer.store import Store
 
     generation = Store(settings.index).open()
-    Snapshot(generation, settings.device).load()
+    Snapshot(generation, settings).load()
     manifest = generation.manifest
     size = sum(file["bytes"] for file in manifest.files.values())
     click.echo(
