@@ -2,7 +2,7 @@
 
 import json
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import Any, Literal, get_args
 
 import rispy
@@ -27,6 +27,11 @@ def export(papers: Iterable[Paper], form: Format, style: KeyStyle = "scholar") -
         key = unique_key(paper, taken, style)
         taken.add(key.lower())
         keyed.append((paper, key))
+    return export_keyed(keyed, form)
+
+
+def export_keyed(keyed: Sequence[tuple[Paper, str]], form: Format) -> str:
+    """The papers as one file of a format, under keys that were chosen before."""
     if form == "bibtex":
         return "\n".join(bibtex(paper, key) for paper, key in keyed)
     if form == "ris":

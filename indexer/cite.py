@@ -8,22 +8,26 @@ import shutil
 import tempfile
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from difflib import unified_diff
 from pathlib import Path
 from typing import Any
 
-from data.contexts import CITE, OTHER
+from data.contexts import CITE, OTHER, Context
 from data.errors import UserError
 from data.filter import Filter
 from data.keys import KeyStyle
 from data.library import Bibliography, keys_for, read_bibliography, with_entries
-from data.manuscript import Draft, Mark, Source, fill, parse_draft, read_draft
+from data.manuscript import LATEX, MARKDOWN, Draft, Mark, Source, fill, parse_draft, read_draft, source_of
 from data.matching import normal_title, same_paper
 from data.paper import Paper
 from indexer.search import Hit, Searcher
 
 SHOWN = 9  # papers a mark can be asked about: each is one key
+BATCH = 16  # marks between two steps of the progress
+
+Progress = Callable[[int, int], object]
+"""Called with (marks answered, marks)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,10 +58,27 @@ def open_draft(path: Path, bibs: Sequence[Path] = ()) -> tuple[Draft, list[Bibli
     """A draft and its .bib files: those given, else those that it names. The first one takes new entries."""
     draft = read_draft(path)
     libraries = [read_bibliography(bib) for bib in bibs or draft.bibliographies]
+    return _with_known(draft, libraries), libraries
+
+
+def uploaded_draft(files: Sequence[tuple[str, bytes]], libraries: Sequence[Bibliography] = ()) -> Draft:
+    """A draft from the names and contents of its files, the one that begins the document first.
+
+    Raises UserError for a file that is no LaTeX, Markdown or text.
+    """
+    wrong = next((name for name, _ in files if Path(name).suffix.lower() not in LATEX + MARKDOWN), None)
+    if wrong is not None:
+        raise UserError(f"{wrong}: a draft's files end in {', '.join(LATEX + MARKDOWN)}")
+    sources = [source_of(Path(name), content) for name, content in files]
+    return _with_known(parse_draft(sorted(sources, key=lambda source: not source.body)), libraries)
+
+
+def _with_known(draft: Draft, libraries: Sequence[Bibliography]) -> Draft:
+    """The draft, its placeholders that are keys of the libraries read as keys."""
     keys = {key for library in libraries for key in library.keys}
     if any(mark.placeholder in keys for mark in draft.marks):
-        draft = parse_draft(draft.sources, draft.unread, keys)
-    return draft, libraries
+        return parse_draft(draft.sources, draft.unread, keys)
+    return draft
 
 
 def suggest(
@@ -67,31 +88,53 @@ def suggest(
     k: int | None = None,
     keep: Filter | None = None,
 ) -> list[Suggestion]:
-    """The best k papers (of those that pass `keep`) for each mark of the draft, all found in one search.
+    """The best k papers (of those that pass `keep`) for each mark of the draft.
 
     Left out are the draft itself and what the same command cites already.
     """
-    marks = draft.marks
+    cited = [mark_papers(mark, libraries) for mark in draft.marks]
+    found = find(searcher, [mark.context for mark in draft.marks], k, None, keep, draft.title, cited)
+    return [Suggestion(mark, hits) for mark, hits in zip(draft.marks, found, strict=True)]
+
+
+def find(
+    searcher: Searcher,
+    contexts: Sequence[Context],
+    k: int | None = None,
+    ranking: str | None = None,
+    keep: Filter | None = None,
+    title: str = "",
+    cited: Sequence[Sequence[Paper]] = (),
+    progress: Progress = lambda done, total: None,
+) -> list[tuple[Hit, ...]]:
+    """The best k papers for each context, but for the draft of this title and what it cites there already.
+
+    They are found in batches of BATCH contexts; a context without words has none.
+    """
     k = searcher.settings.k if k is None else k
-    more = 1 + max((len(mark.beside) for mark in marks), default=0)
-    asked = [mark for mark in marks if _has_words(mark)]
-    contexts = [mark.context for mark in asked]
-    found = searcher.search(contexts, min(k + more, 1000), keep=keep) if asked else []
-    hits = dict(zip(map(id, asked), found, strict=True))
-    title = normal_title(draft.title)
-    return [
-        Suggestion(mark, tuple(_without(hits.get(id(mark), ()), title, _papers(mark.beside, libraries), k)))
-        for mark in marks
-    ]
+    cited = cited or [()] * len(contexts)
+    more = bool(title) + max(map(len, cited), default=0)
+    spelt = normal_title(title)
+    found: list[tuple[Hit, ...]] = []
+    for start in range(0, len(contexts), BATCH):
+        batch = contexts[start : start + BATCH]
+        asked = [context for context in batch if _has_words(context)]
+        answers = iter(searcher.search(asked, min(k + more, 1000), ranking, keep) if asked else ())
+        for place, context in enumerate(batch, start):
+            hits = next(answers) if _has_words(context) else ()
+            found.append(tuple(_without(hits, spelt, cited[place], k)))
+        progress(len(found), len(contexts))
+    return found
 
 
-def _has_words(mark: Mark) -> bool:
-    text = mark.context.text.replace(CITE, "").replace(OTHER, "")
+def _has_words(context: Context) -> bool:
+    text = context.text.replace(CITE, "").replace(OTHER, "")
     return any(map(str.isalnum, text))
 
 
-def _papers(keys: Iterable[str], libraries: Sequence[Bibliography]) -> list[Paper]:
-    entries = (library.entry(key) for key in keys for library in libraries)
+def mark_papers(mark: Mark, libraries: Sequence[Bibliography]) -> list[Paper]:
+    """What the command of the mark cites already, as far as the libraries have it."""
+    entries = (library.entry(key) for key in mark.beside for library in libraries)
     return [entry.paper for entry in entries if entry]
 
 
@@ -102,7 +145,7 @@ def _without(hits: Sequence[Hit], title: str, cited: Sequence[Paper], k: int) ->
         if not (title and normal_title(hit.paper.title) == title)
         and not any(same_paper(hit.paper, paper) for paper in cited)
     )
-    return [hit for _, hit in zip(range(k), kept, strict=False)]
+    return [replace(hit, rank=rank) for rank, hit in zip(range(1, k + 1), kept, strict=False)]
 
 
 def accept_above(suggestions: Iterable[Suggestion], score: float) -> list[Choice]:

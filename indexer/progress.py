@@ -1,9 +1,18 @@
-"""Progress of long work as bars on stderr, each stage with its rate and the time left."""
+"""Progress of long work on stderr: bars, each stage with its rate and the time left.
 
+With CITEMARK_PROGRESS=json in the environment it is JSON lines of stage, done, total (0: not known) and
+unit instead, for the program that started the command.
+"""
+
+import json
+import os
 import sys
+import time
 from types import TracebackType
 
 from tqdm import tqdm
+
+EVERY = 0.25  # seconds between two lines of one stage
 
 
 class Bars:
@@ -12,9 +21,14 @@ class Bars:
     def __init__(self) -> None:
         self._stage = ""
         self._bar: tqdm | None = None
+        self._lines = os.environ.get("CITEMARK_PROGRESS") == "json"
+        self._written = 0.0
 
     def __call__(self, stage: str, done: int, total: int, unit: str) -> None:
         """Show that `done` of `total` (0: not known) units of the stage are done."""
+        if self._lines:
+            self._line(stage, done, total, unit)
+            return
         if stage != self._stage:
             self.close()
             self._stage = stage
@@ -32,6 +46,13 @@ class Bars:
         self._bar.update(done - self._bar.n)
         if total and done >= total:
             self.close()
+
+    def _line(self, stage: str, done: int, total: int, unit: str) -> None:
+        now = time.monotonic()
+        if stage != self._stage or done >= total or now - self._written >= EVERY:
+            line = {"stage": stage, "done": done, "total": total, "unit": unit.strip()}
+            print(json.dumps(line), file=sys.stderr, flush=True)
+            self._stage, self._written = stage, now
 
     def close(self) -> None:
         """End the bar being shown."""

@@ -114,19 +114,23 @@ def _damaged(path: Path, root: Path, why: str, manifest: Manifest | None = None)
 
 def rebuild(root: Path, manifest: Manifest | None = None) -> str:
     """The advice to build the index again, with the command that built it where the manifest tells."""
-    words = ["indexer", "build", manifest.source if manifest else "SOURCE", "--index", str(root)]
-    if manifest:
-        words += ["--encoder", manifest.encoder]
-        for category in manifest.kept.get("categories", ()):
-            words += ["--category", category]
-        for name in ("since", "until"):
-            if manifest.kept.get(name) is not None:
-                words += [f"--{name}", str(manifest.kept[name])]
-        for author in manifest.kept.get("authors", ()):
-            words += ["--author", author]
+    words = build_arguments(root, manifest) if manifest else ["build", "SOURCE", "--index", str(root)]
     updates = [made["source"] for made in manifest.updates if made["source"]] if manifest else []
     after = f", then update it with {' and '.join(updates)}" if updates else ""
-    return f"build the index again with: {shlex.join(words)}{after}"
+    return f"build the index again with: {shlex.join(['indexer', *words])}{after}"
+
+
+def build_arguments(root: Path, manifest: Manifest) -> list[str]:
+    """The arguments of the `indexer` command that built the index."""
+    words = ["build", manifest.source, "--index", str(root), "--encoder", manifest.encoder]
+    for category in manifest.kept.get("categories", ()):
+        words += ["--category", category]
+    for name in ("since", "until"):
+        if manifest.kept.get(name) is not None:
+            words += [f"--{name}", str(manifest.kept[name])]
+    for author in manifest.kept.get("authors", ()):
+        words += ["--author", author]
+    return words
 
 
 @dataclass(frozen=True)
