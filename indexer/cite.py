@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from difflib import unified_diff
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -106,10 +107,12 @@ def find(
     title: str = "",
     cited: Sequence[Sequence[Paper]] = (),
     progress: Progress = lambda done, total: None,
+    run: Callable[[Callable[[], list[list[Hit]]]], list[list[Hit]]] = lambda work: work(),
 ) -> list[tuple[Hit, ...]]:
     """The best k papers for each context, but for the draft of this title and what it cites there already.
 
-    They are found in batches of BATCH contexts; a context without words has none.
+    They are found in batches of BATCH contexts, each through `run`, for instance a queue's; a context
+    without words has none.
     """
     k = searcher.settings.k if k is None else k
     cited = cited or [()] * len(contexts)
@@ -119,7 +122,8 @@ def find(
     for start in range(0, len(contexts), BATCH):
         batch = contexts[start : start + BATCH]
         asked = [context for context in batch if _has_words(context)]
-        answers = iter(searcher.search(asked, min(k + more, 1000), ranking, keep) if asked else ())
+        search = partial(searcher.search, asked, min(k + more, 1000), ranking, keep)
+        answers = iter(run(search) if asked else ())
         for place, context in enumerate(batch, start):
             hits = next(answers) if _has_words(context) else ()
             found.append(tuple(_without(hits, spelt, cited[place], k)))

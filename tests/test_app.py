@@ -5,25 +5,36 @@ import re
 import shutil
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 from page_corpus import ADAM, ATTENTION, DPO, EUROPARL, LORA, NOT_LINKED, PAYLOADS, RARE_WORD, build_index
 from pybtex.database import parse_string
 from streamlit.testing.v1 import AppTest
 
-from app import EXAMPLES, RANKING_NAMES, plain
 from data.bibliography import bibtex
 from data.contexts import MAX_QUERY, parse
+from data.filter import Filter
+from indexer import feedback
 from indexer.build import build
+from indexer.jobs import Job
 from indexer.search import LEXICAL_WEIGHT, Hit, Searcher
 from indexer.settings import RANKINGS, Settings
 from model.encoder import Encoder
+from model.training_data import read_documents, read_sources
+from pages.parts.question import EXAMPLES, PILLS
+from pages.parts.shown import lit, plain
+from pages.parts.side import RANKING_NAMES
+from pages.parts.state import IN_ADDRESS
+from pages.parts.work import jobs
 
 APP = str(Path(__file__).parent.parent / "app.py")
 SENTENCE = "Neural machine translation with attention [CITE] learns to align and translate jointly."
+TWO = "Adam [CITE] trains all networks. Low-rank updates [CITE] adapt the language model."
 PATIENCE = 120  # seconds: the first search loads the encoder
+FIND = "Find papers"
 
-Opener = Callable[[Path], AppTest]
+Opener = Callable[..., AppTest]
 
 
 @pytest.fixture(scope="session")
@@ -38,9 +49,12 @@ def engine(index: Path, encoder: Encoder) -> Searcher:
 
 @pytest.fixture
 def open_page(monkeypatch: pytest.MonkeyPatch) -> Opener:
-    def opened(index: Path) -> AppTest:
+    def opened(index: Path, **address: str) -> AppTest:
         monkeypatch.setenv("CITEMARK_INDEX", str(index))
-        return AppTest.from_file(APP, default_timeout=PATIENCE).run()
+        page = AppTest.from_file(APP, default_timeout=PATIENCE)
+        for name, value in address.items():
+            page.query_params[name] = value
+        return page.run()
 
     return opened
 
@@ -50,11 +64,16 @@ def page(open_page: Opener, index: Path) -> AppTest:
     return open_page(index)
 
 
-def ask(page: AppTest, text: str) -> AppTest:
-    page.text_area(key="text").set_value(text)
-    page.button[0].click().run()
+def press(page: AppTest, label: str, place: int = 0) -> AppTest:
+    """Press the button of this label, of several the one at this place."""
+    [button for button in page.button if button.label == label][place].click().run()
     assert not page.exception
     return page
+
+
+def ask(page: AppTest, text: str) -> AppTest:
+    page.text_area(key="text").set_value(text)
+    return press(page, FIND)
 
 
 def shown(hit: Hit) -> str:
@@ -69,7 +88,8 @@ def drawn(page: AppTest) -> list[str]:
 
 
 def scores(page: AppTest) -> list[float]:
-    return [float(found[1]) for m in page.markdown if (found := re.search(r"gray-badge\[(.+)\]$", m.value))]
+    found = [re.search(r"(?:score|meaning|BM25) (-?[\d.]+)", bar.text) for bar in page.get("progress")]
+    return [float(match[1]) for match in found if match]
 
 
 def flip(page: AppTest, title: str, label: str) -> None:
@@ -77,6 +97,29 @@ def flip(page: AppTest, title: str, label: str) -> None:
     place = next(n for n, line in enumerate(drawn(page)) if plain(title) in line)
     toggle = [toggle for toggle in page.toggle if toggle.label == label][place]
     toggle.set_value(not toggle.value).run()
+
+
+def cite(page: AppTest, title: str, mark: int | None = None) -> None:
+    """Choose a hit for the mark that is looked at."""
+    place = next(n for n, line in enumerate(drawn(page)) if plain(title) in line)
+    press(page, "Keep" if mark is None else f"Cite at {mark}", place)
+
+
+def upload(page: AppTest, label: str, name: str, content: str) -> None:
+    """Give a file to the uploader of this label."""
+    (field,) = [f for f in page.get("file_uploader") if f.label == label]
+    field.set_value((name, content.encode(), "text/plain")).run()
+    assert not page.exception
+
+
+def chosen(page: AppTest) -> list[str]:
+    """The keys of the basket's papers, in its order."""
+    found = [re.match(r":gray-badge\[(.+?)\] ", m.value) for m in page.markdown]
+    return [match[1] for match in found if match]
+
+
+def downloads(page: AppTest) -> list[str]:
+    return [button.label for button in page.get("download_button")]
 
 
 def test_a_sentence_lists_the_papers_that_the_searcher_finds(page: AppTest, engine: Searcher) -> None:
@@ -128,9 +171,9 @@ def test_the_number_of_results_is_chosen_by_the_user(page: AppTest) -> None:
     ask(page, SENTENCE)
     assert len(drawn(page)) == 10
     before = drawn(page)
-    page.selectbox[0].set_value(5).run()
+    page.selectbox(key="k").set_value(5).run()
     assert drawn(page) == before[:5]
-    page.selectbox[0].set_value(50).run()
+    page.selectbox(key="k").set_value(50).run()
     assert drawn(page)[:10] == before
     assert len(drawn(page)) == 50
 
@@ -144,22 +187,12 @@ def test_the_number_of_results_of_the_environment_is_the_first_choice(
 
 @pytest.mark.parametrize("ranking", RANKINGS)
 def test_each_ranking_is_the_searchers(page: AppTest, engine: Searcher, ranking: str) -> None:
-    page.selectbox[1].set_value(ranking).run()
-    assert RANKING_NAMES[ranking] in page.selectbox[1].options
+    page.selectbox(key="ranking").set_value(ranking).run()
+    assert RANKING_NAMES[ranking] in page.selectbox(key="ranking").options
     ask(page, SENTENCE)
     hits = engine.search(parse(SENTENCE), 10, ranking)[0]
     assert drawn(page) == [shown(hit) for hit in hits]
     assert scores(page) == [round(hit.score, 2) for hit in hits]
-
-
-def test_the_parts_of_a_score_add_up_as_they_are_shown(page: AppTest) -> None:
-    ask(page, SENTENCE)
-    sums = [re.findall(r"\d\.\d\d", m.value) for m in page.markdown if "meaning" in m.value]
-    assert len(sums) == 10
-    for meaning, words, score in sums:
-        assert float(meaning) + float(words) == pytest.approx(float(score))
-    assert any(f"plus up to {LEXICAL_WEIGHT} for the words" in caption.value for caption in page.caption)
-    assert max(float(words) for _, words, _ in sums) == pytest.approx(LEXICAL_WEIGHT, abs=0.011)
 
 
 def test_the_abstract_is_shown_on_demand(page: AppTest, engine: Searcher) -> None:
@@ -188,56 +221,11 @@ def test_the_bibtex_of_a_hit_is_the_records(page: AppTest, engine: Searcher) -> 
     assert entry.fields["eprint"].strip("{}") == "1409.0473"
 
 
-def test_a_text_without_a_mark_is_the_query_and_the_page_says_so(page: AppTest, engine: Searcher) -> None:
-    text = "Attention for neural machine translation"
-    ask(page, text)
-    assert [info.value for info in page.info] == [
-        "There is no `[CITE]` in the text, so all of it is the query."
-    ]
-    assert drawn(page) == [shown(hit) for hit in engine.search(parse(text))[0]]
-
-
-def test_a_text_with_one_mark_needs_no_notice(page: AppTest) -> None:
-    ask(page, SENTENCE)
-    assert not page.info
-    assert not page.subheader
-
-
-def test_two_marks_get_a_list_each(page: AppTest) -> None:
-    ask(page, EXAMPLES["Two marks"])
-    assert [s.value for s in page.subheader] == ["Citation 1 of 2", "Citation 2 of 2"]
-    lines = drawn(page)
-    assert len(lines) == 20
-    assert plain(LORA) in lines[0]
-    assert plain(DPO) in lines[10]
-
-
-def test_the_context_of_each_mark_is_shown_with_the_mark_in_colour(page: AppTest) -> None:
-    ask(page, "First one [CITE] and second one [CITE] of machine translation.")
-    contexts = [m.value for m in page.markdown if "blue-badge" in m.value]
-    assert contexts == [
-        "First one :blue-badge[CITE] and second one :gray-badge[CITE] of machine translation\\.",
-        "First one :gray-badge[CITE] and second one :blue-badge[CITE] of machine translation\\.",
-    ]
-
-
-def test_the_same_paper_may_stand_in_two_lists(page: AppTest) -> None:
-    ask(page, "Adam [CITE]. Adam [CITE].")
-    assert sum(plain(ADAM) in line for line in drawn(page)) == 2
-
-
 @pytest.mark.parametrize(("example", "title"), [("Translation", ATTENTION), ("Optimiser", ADAM)])
 def test_an_example_fills_the_text_and_is_searched(page: AppTest, example: str, title: str) -> None:
     page.pills(key="example").set_value(example).run()
     assert page.text_area(key="text").value == EXAMPLES[example]
     assert plain(title) in drawn(page)[0]
-
-
-def test_an_example_can_be_chosen_twice(page: AppTest) -> None:
-    page.pills(key="example").set_value("Optimiser").run()
-    ask(page, SENTENCE)
-    page.pills(key="example").set_value("Optimiser").run()
-    assert plain(ADAM) in drawn(page)[0]
 
 
 @pytest.mark.parametrize("text", ["", "   \n", "[CITE]", "[CITE] [OTHER] ."])
@@ -263,7 +251,7 @@ def test_an_error_is_gone_after_the_next_search(page: AppTest) -> None:
 
 
 def test_words_that_no_paper_has_are_said_to_find_nothing(page: AppTest) -> None:
-    page.selectbox[1].set_value("bm25").run()
+    page.selectbox(key="ranking").set_value("bm25").run()
     ask(page, "xyzzyplugh [CITE]")
     assert not drawn(page)
     assert [info.value for info in page.info] == ["No paper of the index shares a word with this text."]
@@ -289,7 +277,7 @@ def test_an_index_that_was_built_meanwhile_is_found_when_looking_again(
 ) -> None:
     page = open_page(tmp_path / "later")
     shutil.copytree(index, tmp_path / "later")
-    page.button[0].click().run()
+    press(page, "Look again")
     assert drawn(ask(page, SENTENCE))
 
 
@@ -305,7 +293,7 @@ def test_a_newer_index_is_taken_up_without_a_restart(
     build(str(source), root, encoder)
     page.run()
     assert drawn(page) == ["1\\. **The Only Paper**"]
-    assert page.caption[0].value.startswith("1 paper on this machine")
+    assert any(caption.value.startswith("1 paper searched") for caption in page.caption)
 
 
 def test_a_damaged_index_is_one_message_that_names_the_file(
@@ -340,8 +328,8 @@ def test_a_bad_setting_is_one_message_with_its_value(
 
 
 def test_an_identifier_that_is_none_makes_no_link(page: AppTest) -> None:
-    page.selectbox[1].set_value("bm25").run()
-    page.selectbox[0].set_value(50).run()
+    page.selectbox(key="ranking").set_value("bm25").run()
+    page.selectbox(key="k").set_value(50).run()
     ask(page, f"The {RARE_WORD} [CITE].")
     lines = drawn(page)
     assert len(lines) == len(PAYLOADS)
@@ -359,3 +347,367 @@ def test_plain_text_loses_nothing(payload: str) -> None:
 
 def test_an_option_in_a_command_can_be_copied() -> None:
     assert "\u2060" not in plain("indexer build SOURCE --index /tmp/x -k 3 (arXiv:1409.0473)")
+
+
+def test_the_parts_of_a_score_add_up_as_they_are_shown(page: AppTest) -> None:
+    ask(page, SENTENCE)
+    sums = [re.findall(r"\d\.\d\d", bar.text) for bar in page.get("progress")]
+    assert len(sums) == 10
+    for score, meaning, words in sums:
+        assert float(meaning) + float(words) == pytest.approx(float(score))
+    assert any(f"plus up to {LEXICAL_WEIGHT} for the words" in caption.value for caption in page.caption)
+    assert max(float(words) for *_, words in sums) == pytest.approx(LEXICAL_WEIGHT, abs=0.011)
+
+
+def test_the_bar_is_the_share_of_the_best_score_there_can_be(page: AppTest, engine: Searcher) -> None:
+    ask(page, SENTENCE)
+    best = engine.search(parse(SENTENCE))[0][0].score / (1 + LEXICAL_WEIGHT)
+    assert page.get("progress")[0].value == pytest.approx(100 * best, abs=1)
+
+
+def test_the_words_in_common_are_lit_in_the_closest_sentence(page: AppTest) -> None:
+    ask(page, SENTENCE)
+    reason = next(m.value for m in page.markdown if m.value.startswith(":small[…"))
+    assert ":blue-background[translation]" in reason.lower()
+
+
+def test_how_long_it_took_is_said(page: AppTest) -> None:
+    ask(page, SENTENCE)
+    assert any(re.fullmatch(r"\d+ papers searched in [\d,\\]+ ms", c.value) for c in page.caption)
+
+
+def test_a_text_without_a_mark_is_searched_as_it_is(page: AppTest, engine: Searcher) -> None:
+    text = "Attention for neural machine translation"
+    ask(page, text)
+    assert drawn(page) == [shown(hit) for hit in engine.search(parse(text))[0]]
+    assert not page.pills
+
+
+def test_a_text_with_one_mark_has_nothing_to_choose_from(page: AppTest) -> None:
+    ask(page, SENTENCE)
+    assert not page.info
+    assert not page.pills
+
+
+def test_the_list_of_each_mark_is_a_click_away(page: AppTest) -> None:
+    ask(page, EXAMPLES["Two marks"])
+    assert page.pills(key="mark").options == ["1", "2"]
+    assert plain(LORA) in drawn(page)[0]
+    page.pills(key="mark").set_value(2).run()
+    assert plain(DPO) in drawn(page)[0]
+    assert len(drawn(page)) == 10
+
+
+@pytest.mark.parametrize("mark", [r"\cite{}", "[?]", "(citation needed)"])
+def test_other_marks_are_marks(page: AppTest, mark: str) -> None:
+    ask(page, TWO.replace("[CITE]", mark, 1))
+    assert page.pills(key="mark").options == ["1", "2"]
+    assert plain(ADAM) in drawn(page)[0]
+
+
+def test_the_text_is_shown_with_its_marks_numbered(page: AppTest) -> None:
+    ask(page, TWO)
+    line = "Adam :blue-badge[1] trains all networks\\. Low\\-rank updates :gray-badge[2] adapt"
+    assert any(m.value.startswith(line) for m in page.markdown)
+    page.pills(key="mark").set_value(2).run()
+    turned = line.replace("blue", "?").replace("gray", "blue").replace("?", "gray")
+    assert any(m.value.startswith(turned) for m in page.markdown)
+
+
+def test_many_marks_are_chosen_from_a_list(page: AppTest) -> None:
+    ask(page, "Adam [CITE]. " * (PILLS + 1))
+    assert not page.pills
+    assert len(page.selectbox(key="mark").options) == PILLS + 1
+
+
+def test_another_text_begins_with_its_first_mark(page: AppTest) -> None:
+    ask(page, TWO)
+    page.pills(key="mark").set_value(2).run()
+    ask(page, EXAMPLES["Two marks"])
+    assert page.pills(key="mark").value == 1
+
+
+def test_examples_are_there_until_the_first_search(page: AppTest) -> None:
+    assert page.pills(key="example").options == list(EXAMPLES)
+    ask(page, SENTENCE)
+    assert not page.pills
+
+
+# The basket
+
+
+def test_what_is_cited_stands_in_the_text_and_in_the_files(page: AppTest) -> None:
+    ask(page, TWO)
+    assert not downloads(page)
+    cite(page, ADAM, 1)
+    page.pills(key="mark").set_value(2).run()
+    cite(page, LORA, 2)
+    text = r"Adam \cite{kingma2014adam} trains all networks. Low-rank updates \cite{hu2021lora} adapt"
+    assert page.code[0].value.startswith(text)
+    assert chosen(page) == ["kingma2014adam", "hu2021lora"]
+    assert downloads(page) == ["BibTeX", "RIS", "CSL-JSON"]
+    assert any(":green-badge[:material/check: 1]" in m.value for m in page.markdown)
+
+
+def test_a_paper_is_taken_out_as_it_was_put_in(page: AppTest) -> None:
+    ask(page, TWO)
+    cite(page, ADAM, 1)
+    press(page, "Cited at 1")
+    assert not chosen(page)
+    cite(page, ADAM, 1)
+    press(page, "Remove")
+    assert not chosen(page)
+
+
+def test_keys_and_marks_take_the_chosen_form(page: AppTest) -> None:
+    ask(page, TWO)
+    cite(page, ADAM, 1)
+    page.selectbox(key="style").set_value("id").run()
+    page.selectbox(key="form").set_value("markdown").run()
+    assert page.code[0].value.startswith("Adam [@arxiv-1412.6980] trains")
+
+
+def test_the_basket_outlives_its_text(page: AppTest) -> None:
+    ask(page, TWO)
+    cite(page, ADAM, 1)
+    ask(page, SENTENCE)
+    assert len(chosen(page)) == 1
+    assert r"\cite{" not in page.code[0].value
+
+
+def test_a_search_without_a_mark_keeps_papers(page: AppTest) -> None:
+    ask(page, "Adam")
+    cite(page, ADAM)
+    assert len(chosen(page)) == 1
+    assert not page.code
+
+
+def test_a_paper_of_the_readers_library_is_said_to_be_there(page: AppTest) -> None:
+    upload(page, "Your .bib file", "refs.bib", f"@misc{{adam15, title={{{ADAM}}}}}\n")
+    ask(page, TWO)
+    assert [m.value for m in page.markdown if "already in your library as adam15" in m.value]
+    cite(page, ADAM, 1)
+    assert page.code[0].value.startswith(r"Adam \cite{adam15} trains")
+
+
+def test_a_broken_library_is_said_to_be_broken(page: AppTest) -> None:
+    upload(page, "Your .bib file", "refs.bib", "@misc{a, title={A Title of a Paper}}\n@misc{b, year=2}\n")
+    assert any("1 cannot be read" in caption.value for caption in page.caption)
+
+
+# A draft
+
+DRAFT = r"""\documentclass{article}
+\title{A Draft}
+\begin{document}
+Adam \citep{} trains all networks.
+Low-rank updates [CITE] adapt the language model.
+\bibliography{refs}
+\end{document}
+"""
+
+
+def with_draft(page: AppTest, name: str, content: str) -> None:
+    page.segmented_control(key="mode").set_value("Upload a draft").run()
+    (field,) = [f for f in page.get("file_uploader") if f.label.startswith("The files of your draft")]
+    field.set_value([(name, content.encode(), "text/plain")]).run()
+    assert not page.exception
+
+
+def test_a_draft_is_answered_and_comes_back_with_its_keys(page: AppTest) -> None:
+    with_draft(page, "main.tex", DRAFT)
+    assert page.pills(key="mark").options == ["1", "2"]
+    assert plain(ADAM) in drawn(page)[0]
+    assert any("main\\.tex\\:4" in m.value for m in page.markdown)
+    cite(page, ADAM, 1)
+    page.pills(key="mark").set_value(2).run()
+    cite(page, LORA, 2)
+    assert downloads(page) == ["Draft: main.tex", "BibTeX", "RIS", "CSL-JSON"]
+
+
+def test_a_draft_without_marks_is_said_to_have_none(page: AppTest) -> None:
+    with_draft(page, "notes.md", "# Notes\n\nNothing to cite here.\n")
+    assert [info.value for info in page.info] == ["The draft has no mark that wants a citation."]
+
+
+def test_a_draft_that_is_no_text_is_one_message(page: AppTest) -> None:
+    with_draft(page, "main.tex", "a\0b")
+    (error,) = page.error
+    assert "no text" in error.value
+
+
+# Filters
+
+
+def test_years_categories_and_authors_narrow_the_list(page: AppTest, engine: Searcher) -> None:
+    ask(page, SENTENCE)
+    page.number_input(key="since").set_value(2015).run()
+    page.number_input(key="until").set_value(2019).run()
+    page.multiselect(key="category").set_value(["cs.CL"]).run()
+    keep = Filter(("cs.CL",), 2015, 2019)
+    assert drawn(page) == [shown(hit) for hit in engine.search(parse(SENTENCE), keep=keep)[0]]
+    assert any("only 2015 to 2019, cs.CL" in c.value.replace("\\", "") for c in page.caption)
+
+
+def test_an_author_is_found_by_the_family_name(page: AppTest) -> None:
+    page.text_input(key="author").set_value("bahdanau").run()
+    ask(page, SENTENCE)
+    assert len(drawn(page)) >= 1
+    assert all("Bahdanau" in m.value for m in page.markdown if re.match(r"\d+\\\. ", m.value))
+
+
+def test_filters_that_nothing_passes_are_said_to_be_the_reason(page: AppTest) -> None:
+    ask(page, SENTENCE)
+    page.number_input(key="since").set_value(2900).run()
+    assert [info.value for info in page.info] == ["No paper passes the filters."]
+
+
+def test_only_papers_before_the_drafts_year(page: AppTest, engine: Searcher) -> None:
+    ask(page, SENTENCE)
+    page.number_input(key="draft year").set_value(2015).run()
+    page.toggle(key="before").set_value(True).run()
+    keep = Filter(until=2014)
+    assert drawn(page) == [shown(hit) for hit in engine.search(parse(SENTENCE), keep=keep)[0]]
+
+
+def test_the_draft_itself_is_left_out(page: AppTest) -> None:
+    page.text_input(key="draft title").set_value(ATTENTION.upper()).run()
+    ask(page, SENTENCE)
+    assert len(drawn(page)) == 10
+    assert plain(ATTENTION) not in " ".join(drawn(page))
+    assert drawn(page)[0].startswith("1\\. ")
+
+
+# More like this, thumbs, the address
+
+
+def test_more_like_a_hit_and_back(page: AppTest, engine: Searcher) -> None:
+    ask(page, SENTENCE)
+    before = drawn(page)
+    press(page, "More like this")
+    paper = engine.search(parse(SENTENCE))[0][0].paper
+    assert drawn(page) == [shown(hit) for hit in engine.similar(paper.paper_id)]
+    assert page.query_params["like"] == paper.paper_id
+    press(page, "Back to the results")
+    assert drawn(page) == before
+
+
+def test_thumbs_are_off_until_they_are_turned_on(page: AppTest, index: Path) -> None:
+    ask(page, SENTENCE)
+    assert not page.get("feedback")
+    assert not feedback.path_of(index).exists()
+
+
+def test_a_thumb_is_data_for_training(open_page: Opener, tmp_path: Path, index: Path) -> None:
+    root = tmp_path / "index"
+    shutil.copytree(index, root)
+    page = open_page(root)
+    page.toggle(key="keep thumbs").set_value(True).run()
+    ask(page, SENTENCE)
+    page.get("feedback")[0].set_value(1).run()
+    page.get("feedback")[1].set_value(0).run()
+    documents = read_documents(str(index.with_suffix(".jsonl")))
+    (source,) = read_sources([str(feedback.path_of(root))], documents)
+    assert [(pair.context, documents.papers[pair.row].title) for pair in source.pairs] == [
+        (SENTENCE, ATTENTION)
+    ]
+    assert source.counts["label 0"] == 1
+
+
+def test_a_search_is_in_the_address_and_the_address_is_a_search(
+    open_page: Opener, index: Path, page: AppTest
+) -> None:
+    ask(page, SENTENCE)
+    assert page.query_params["q"] == SENTENCE
+    shared = open_page(index, q=SENTENCE)
+    assert shared.text_area(key="text").value == SENTENCE
+    assert drawn(shared) == drawn(page)
+
+
+def test_going_back_in_the_address_goes_back_in_the_search(page: AppTest) -> None:
+    ask(page, SENTENCE)
+    first = drawn(page)
+    ask(page, TWO)
+    page.query_params["q"] = SENTENCE
+    page.run()
+    assert drawn(page) == first
+    del page.query_params["q"]
+    page.run()
+    assert page.pills(key="example")
+
+
+def test_a_long_text_stays_out_of_the_address(page: AppTest) -> None:
+    ask(page, "translation " * (IN_ADDRESS // 12 + 1))
+    assert "q" not in page.query_params
+    assert drawn(page)
+
+
+def test_a_paper_that_the_index_lacks_is_one_message(open_page: Opener, index: Path) -> None:
+    page = open_page(index, like="bib:nobody")
+    (error,) = page.error
+    assert "nobody" in error.value
+
+
+def test_what_is_lit_is_shown_as_it_is() -> None:
+    assert lit("a *b* c", ((3, 4),)) == r"a \*:blue-background[b]\* c"
+
+
+# The index
+
+
+@pytest.fixture
+def about(open_page: Opener) -> Callable[[Path], AppTest]:
+    def opened(index: Path) -> AppTest:
+        page = open_page(index).switch_page("pages/corpus.py").run()
+        assert not page.exception
+        return page
+
+    return opened
+
+
+def test_the_index_says_what_it_is(about: Callable[[Path], AppTest], index: Path, engine: Searcher) -> None:
+    page = about(index)
+    facts = {metric.label: metric.value for metric in page.metric}
+    assert facts["Papers"] == str(len(engine.snapshot.papers))
+    assert facts["Built"] == engine.snapshot.manifest.created[:10]
+    assert page.code[0].value == f"indexer evaluate starter --index {index}"
+
+
+def test_the_last_evaluation_is_shown(about: Callable[[Path], AppTest], tmp_path: Path, index: Path) -> None:
+    root = tmp_path / "measured"
+    shutil.copytree(index, root)
+    folder = tmp_path / "measured-evaluation"
+    folder.mkdir()
+    means: dict[str, Any] = {f"hit@{k}": 0.5 for k in (1, 5, 10, 50, 300)}
+    report = {"source": "mine", "contexts": 3, "papers": 9, "rows": [{"name": "bm25", **means}]}
+    (folder / "report.json").write_text(json.dumps(report))
+    page = about(root)
+    assert page.dataframe[0].value["ranking"].tolist() == ["bm25"]
+    assert any("3 contexts of mine over 9 papers" in m.value for m in page.markdown)
+
+
+def test_a_rebuild_works_beside_the_searches(
+    about: Callable[[Path], AppTest], tmp_path: Path, small_corpus: Path, tiny: Encoder
+) -> None:
+    root = tmp_path / "rebuilt"
+    build(str(small_corpus), root, tiny)
+    page = about(root)
+    press(page, "Rebuild")
+    job = jobs()[str(root)]
+    assert isinstance(job, Job)
+    assert Searcher(Settings(root), tiny).search(parse("attention"))[0]
+    assert job.wait(PATIENCE) == 0
+    page = about(root)
+    assert any("index of 30 papers" in success.value for success in page.success)
+    assert Searcher(Settings(root), tiny).snapshot.path.name == "000002"
+
+
+def test_a_build_that_fails_says_why(about: Callable[[Path], AppTest], tmp_path: Path, tiny: Encoder) -> None:
+    source, root = tmp_path / "gone.jsonl", tmp_path / "index"
+    source.write_text(json.dumps({"id": "bib:only", "title": "The Only Paper"}) + "\n")
+    build(str(source), root, tiny)
+    source.unlink()
+    press(about(root), "Rebuild")
+    jobs()[str(root)].wait(PATIENCE)
+    (error,) = about(root).error
+    assert "gone" in error.value

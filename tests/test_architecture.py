@@ -15,7 +15,7 @@ HEAVY = ("torch", "faiss", "streamlit", "datasets", "pyarrow", "transformers", "
 
 
 def sources() -> list[Path]:
-    found = [*ROOT.glob("*.py"), *ROOT.glob("pages/*.py")]
+    found = [*ROOT.glob("*.py"), *ROOT.glob("pages/**/*.py")]
     for room in ROOMS[:-1]:
         found += (ROOT / room).rglob("*.py")
     return sorted(found)

@@ -15,18 +15,21 @@ from dataclasses import dataclass, field
 from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+from urllib.parse import urlencode
 
 import pytest
 from conftest import ROOT, environment
 from page_corpus import ADAM, ATTENTION, DPO, LANDMARKS, LORA, PAYLOADS, RARE_WORD, build_index
+from pybtex.database import parse_string
 
-from app import EXAMPLES
 from data.bibliography import bibtex
 from data.contexts import parse
 from data.paper import Paper
 from indexer.search import Searcher
 from indexer.settings import Settings
 from model.encoder import Encoder
+from pages.parts.question import EXAMPLES
+from pages.parts.side import RANKING_NAMES
 
 if TYPE_CHECKING:
     from playwright.sync_api import Browser, BrowserContext, Locator, Page
@@ -64,13 +67,23 @@ class Visit:
 
     def ask(self, text: str) -> None:
         self.rest()
-        self.page.get_by_label("Your text").fill(text)
+        self.page.get_by_role("textbox", name="Your text").fill(text)
         self.page.get_by_role("button", name="Find papers").click()
 
     def choose(self, label: str, option: str) -> None:
         self.rest()
         self.page.get_by_label(label).click()
         self.page.get_by_role("option", name=option, exact=True).click()
+
+    def press(self, name: str) -> None:
+        """Press the first button of this name."""
+        self.rest()
+        self.page.get_by_role("button", name=name, exact=True).first.click()
+
+    def mark(self, number: int) -> None:
+        """Look at the papers of this mark."""
+        self.rest()
+        self.page.locator(".st-key-mark").get_by_text(str(number), exact=True).click()
 
     def expect_hits(self, count: int) -> None:
         """Wait until the answer has this many hits and is drawn to its end."""
@@ -203,6 +216,7 @@ def watch(visit: Visit, home: str) -> None:
         faults.append(f"request to {route.request.url}")
         route.abort()
 
+    home = home.partition("/?")[0]
     page.route(lambda url: not url.startswith(home) and not url.startswith("data:"), other)
     page.on("dialog", dialog)
     page.on("pageerror", lambda error: faults.append(f"script error {error}"))
@@ -232,30 +246,104 @@ def test_a_typed_sentence_finds_its_paper(visit: Visit) -> None:
     assert "noopener" in (link.get_attribute("rel") or "")
     card = " ".join(visible_text(visit.hit(1)).split())
     assert "Dzmitry Bahdanau, Kyunghyun Cho, Yoshua Bengio · 2014 · ICLR 2015 · arXiv 1409.0473" in card
-    assert re.search(r"meaning \d\.\d\d \+ words \d\.\d\d = \d\.\d\d$", card)
+    assert re.search(r"score \d\.\d\d = meaning \d\.\d\d \+ words \d\.\d\d", card)
     visit.picture("one-mark")
 
 
 def test_ctrl_enter_searches(visit: Visit) -> None:
-    visit.page.get_by_label("Your text").fill(SENTENCE)
+    visit.page.get_by_role("textbox", name="Your text").fill(SENTENCE)
     visit.page.keyboard.press("Control+Enter")
     visit.expect_hits(10)
     assert ATTENTION in visible_text(visit.titles.first)
 
 
-def test_two_marks_get_two_lists(visit: Visit) -> None:
+def test_each_of_two_marks_has_its_list(visit: Visit) -> None:
     visit.ask(EXAMPLES["Two marks"])
-    visit.expect_hits(20)
-    for number in (1, 2):
-        expect(visit.page.get_by_role("heading", name=f"Citation {number} of 2")).to_be_visible()
-    assert LORA in visible_text(visit.titles.nth(0))
-    assert DPO in visible_text(visit.titles.nth(10))
+    visit.expect_hits(10)
+    assert LORA in visible_text(visit.titles.first)
+    visit.mark(2)
+    expect(visit.titles.first).to_contain_text("Direct Preference")
+    visit.expect_hits(10)
+    assert DPO in visible_text(visit.titles.first)
     visit.picture("two-marks")
+
+
+def test_a_basket_becomes_a_text_and_a_bib_file(visit: Visit) -> None:
+    visit.ask(EXAMPLES["Two marks"])
+    visit.expect_hits(10)
+    visit.press("Cite at 1")
+    expect(visit.page.get_by_role("button", name="Cited at 1")).to_have_count(1)
+    visit.mark(2)
+    expect(visit.titles.first).to_contain_text("Direct Preference")
+    visit.press("Cite at 2")
+    visit.rest()
+    visit.page.get_by_role("button", name="Basket: 2").click()
+    expect(visit.page.get_by_text(r"\cite{hu2021lora}")).to_be_visible()
+    visit.picture("basket")
+    with visit.page.expect_download() as download:
+        visit.page.get_by_role("button", name="BibTeX", exact=True).last.click()
+    assert download.value.suggested_filename == "citemark.bib"
+    entries = parse_string(Path(download.value.path()).read_text("utf-8"), "bibtex").entries
+    assert list(entries) == ["hu2021lora", "rafailov2023direct"]
+
+
+def test_years_narrow_the_list_and_stand_in_the_address(visit: Visit) -> None:
+    visit.ask(SENTENCE)
+    visit.expect_hits(10)
+    field = visit.page.get_by_label("To year")
+    field.fill("2014")
+    field.press("Enter")
+    expect(visit.page.get_by_text("only … to 2014")).to_be_visible()
+    visit.rest()
+    assert all(
+        int(year) <= 2014 for year in re.findall(r" · ((?:19|20)\d\d) · ", visit.page.inner_text("body"))
+    )
+    assert "until=2014" in visit.page.url
+    visit.picture("filters")
+
+
+def test_a_draft_comes_back_with_its_keys(visit: Visit, tmp_path: Path) -> None:
+    draft = tmp_path / "main.tex"
+    draft.write_text("\\begin{document}\nAdam \\citep{} trains all networks.\n\\end{document}\n")
+    visit.rest()
+    visit.page.get_by_text("Upload a draft", exact=True).click()
+    visit.page.locator("[data-testid=stMain] input[type=file]").set_input_files(draft)
+    visit.expect_hits(10)
+    assert ADAM in visible_text(visit.titles.first)
+    visit.press("Cite at 1")
+    visit.rest()
+    visit.picture("draft")
+    visit.page.get_by_role("button", name="Basket: 1").click()
+    with visit.page.expect_download() as download:
+        visit.page.get_by_role("button", name="Draft: main.tex").click()
+    text = Path(download.value.path()).read_text("utf-8")
+    assert text == draft.read_text().replace("{}", "{kingma2014adam}")
+
+
+def test_a_search_is_shared_by_its_address_and_gone_back_to(visit: Visit, visit_at: Visitor) -> None:
+    visit.ask(SENTENCE)
+    visit.expect_hits(10)
+    other = visit_at(visit.page.url)
+    other.expect_hits(10)
+    assert ATTENTION in visible_text(other.titles.first)
+    other.ask(EXAMPLES["Optimiser"])
+    expect(other.titles.first).to_contain_text("Adam")
+    other.rest()
+    other.page.go_back()
+    expect(other.titles.first).to_contain_text("Neural Machine")
+
+
+def test_the_page_on_the_index_draws_its_plots(visit: Visit) -> None:
+    visit.page.get_by_role("link", name="The index").click()
+    expect(visit.page.get_by_role("heading", name="Papers by year")).to_be_visible()
+    expect(visit.page.locator("[data-testid=stVegaLiteChart] canvas")).to_have_count(2)
+    visit.rest()
+    visit.picture("index")
 
 
 @pytest.mark.parametrize(
     ("example", "title", "count"),
-    [("Translation", ATTENTION, 10), ("Optimiser", ADAM, 10), ("Two marks", LORA, 20)],
+    [("Translation", ATTENTION, 10), ("Optimiser", ADAM, 10), ("Two marks", LORA, 10)],
 )
 def test_an_example_fills_the_text_and_is_searched(
     visit: Visit, example: str, title: str, count: int
@@ -263,7 +351,7 @@ def test_an_example_fills_the_text_and_is_searched(
     visit.page.get_by_text(example, exact=True).click()
     visit.expect_hits(count)
     assert title in visible_text(visit.titles.first)
-    expect(visit.page.get_by_label("Your text")).to_have_value(EXAMPLES[example])
+    expect(visit.page.get_by_role("textbox", name="Your text")).to_have_value(EXAMPLES[example])
 
 
 def test_an_abstract_opens_and_closes(visit: Visit, engine: Searcher) -> None:
@@ -291,11 +379,10 @@ def test_bibtex_is_shown_and_stays_while_another_opens(visit: Visit, engine: Sea
     visit.picture("bibtex")
 
 
-def test_a_text_without_a_mark_is_said_to_be_the_query(visit: Visit) -> None:
+def test_a_text_without_a_mark_is_searched_as_it_is(visit: Visit) -> None:
     visit.ask("attention for machine translation")
     visit.expect_hits(10)
-    notice = visit.page.get_by_text("There is no [CITE] in the text, so all of it is the query.")
-    expect(notice).to_be_visible()
+    assert ATTENTION in visible_text(visit.titles.first)
     visit.picture("no-mark")
 
 
@@ -309,13 +396,13 @@ def test_an_empty_text_is_one_message(visit: Visit) -> None:
 def test_the_number_of_results_follows_the_choice(visit: Visit) -> None:
     visit.ask(SENTENCE)
     visit.expect_hits(10)
-    visit.choose("Number of results", "5 results")
+    visit.choose("Number of results", "5")
     visit.expect_hits(5)
 
 
 def test_hostile_papers_are_shown_as_they_are(visit: Visit, engine: Searcher) -> None:
-    visit.choose("Number of results", "50 results")
-    visit.choose("Ranking", "Words only (BM25)")
+    visit.choose("Number of results", "50")
+    visit.choose("Ranking", RANKING_NAMES["bm25"])
     visit.ask(f"The {RARE_WORD} [CITE].")
     visit.expect_hits(len(PAYLOADS))
     (hits,) = engine.search(parse(f"The {RARE_WORD} [CITE]."), 50, "bm25")
@@ -365,11 +452,11 @@ def test_a_hostile_text_of_the_user_is_shown_as_it_is(visit: Visit) -> None:
         "<img src=x onerror=alert(1)> :material_home: ![i](http://evil.example/i.png) [CITE] $x$ **b** [CITE]"
     )
     visit.ask(text)
-    visit.expect_hits(20)
+    visit.expect_hits(10)
     echo = (
         visit.page.locator("p").filter(has=visit.page.locator(".stMarkdownBadge"), has_text="onerror").first
     )
-    assert visible_text(echo) == text.replace("[CITE]", "CITE")
+    assert visible_text(echo) == text.replace("[CITE]", "1", 1).replace("[CITE]", "2")
     assert injected(visit) == []
 
 
@@ -377,9 +464,9 @@ def test_a_hostile_text_of_the_user_is_shown_as_it_is(visit: Visit) -> None:
 def test_a_narrow_screen_never_scrolls_sideways(visit_at: Visitor, address: str, scheme: str) -> None:
     visit = visit_at(address, PHONE, scheme)
     assert too_wide(visit) == []
-    visit.choose("Ranking", "Words only (BM25)")
+    visit.picture(f"narrow-empty-{scheme}")
     visit.ask(f"{EXAMPLES['Two marks']} {'x' * 300} [CITE]")
-    visit.expect_hits(30)
+    visit.expect_hits(10)
     for toggle in ("Abstract", "BibTeX"):
         visit.hit(1).get_by_text(toggle, exact=True).click()
     expect(visit.page.get_by_test_id("stCode")).to_be_visible()
@@ -388,9 +475,7 @@ def test_a_narrow_screen_never_scrolls_sideways(visit_at: Visitor, address: str,
 
 
 def test_a_narrow_screen_holds_hostile_papers(visit_at: Visitor, address: str) -> None:
-    visit = visit_at(address, PHONE)
-    visit.choose("Number of results", "50 results")
-    visit.choose("Ranking", "Words only (BM25)")
+    visit = visit_at(f"{address}/?{urlencode({'k': 50, 'ranking': RANKING_NAMES['bm25']})}", PHONE)
     visit.ask(f"The {RARE_WORD} [CITE].")
     visit.expect_hits(len(PAYLOADS))
     assert too_wide(visit) == []
@@ -410,7 +495,7 @@ def too_wide(visit: Visit) -> list[str]:
 def test_both_themes_are_readable(visit_at: Visitor, address: str, scheme: str) -> None:
     visit = visit_at(address, scheme=scheme)
     visit.ask(EXAMPLES["Two marks"])
-    visit.expect_hits(20)
+    visit.expect_hits(10)
     for toggle in ("Abstract", "BibTeX"):
         visit.hit(1).get_by_text(toggle, exact=True).click()
     expect(visit.page.locator("code", has_text="author")).to_be_visible()
@@ -419,7 +504,7 @@ def test_both_themes_are_readable(visit_at: Visitor, address: str, scheme: str) 
     )
     assert (luminance(background) > 0.5) == (scheme == "light")
     ratios = visit.page.locator("[data-testid=stMain]").evaluate(CONTRASTS)
-    assert {"Examples", "Find papers", "Abstract", "CITE"} <= {text for text, _ in ratios}
+    assert {"Find papers", "Abstract", "1", "2", "Cite at 1"} <= {text for text, _ in ratios}
     assert [f"{text}: {ratio:.2f}" for text, ratio in ratios if ratio < 4.5] == []
     visit.picture(scheme)
 
@@ -455,7 +540,7 @@ def test_the_first_run_leads_to_a_search(visit_at: Visitor, index: Path, tmp_pat
         shutil.copytree(index, root)
         visit.page.get_by_role("button", name="Look again").click()
         papers = LANDMARKS + 1 + len(PAYLOADS)
-        expect(visit.page.get_by_text(f"{papers} papers on this machine")).to_be_visible()
         visit.ask(SENTENCE)
         visit.expect_hits(10)
+        expect(visit.page.get_by_text(f"{papers} papers searched in")).to_be_visible()
         assert ATTENTION in visible_text(visit.titles.first)

@@ -1,0 +1,1 @@
+"""What the pages are made of. Only files of the folder above are pages of their own to Streamlit."""

@@ -1,0 +1,26 @@
+"""What every page has around it: its name, the way to the others, and the line that says what is wrong."""
+
+from collections.abc import Callable
+
+import streamlit as st
+
+from data.errors import UserError
+from pages.parts.shown import plain
+
+# Drawn here, since Streamlit fetches its own page icons from a font server.
+ICON = (
+    '<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 32 32"><rect width="32" height="32" rx="7" '
+    'fill="#1f5fbf"/><path d="M13 8H8v16h5M19 8h5v16h-5" fill="none" stroke="#fff" stroke-width="3"/></svg>'
+)
+
+
+def framed(title: str, page: Callable[[], None]) -> None:
+    """Draw a page, or the one line that says what is wrong."""
+    st.set_page_config(page_title=title, page_icon=ICON)
+    with st.container(horizontal=True, horizontal_alignment="right", gap="medium"):
+        st.page_link("app.py", label="Search", width="content")
+        st.page_link("pages/corpus.py", label="The index", width="content")
+    try:
+        page()
+    except UserError as error:
+        st.error(plain(str(error)), icon=":material/error:")

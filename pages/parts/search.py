@@ -1,0 +1,173 @@
+"""The page that searches: a text or a draft in, papers for each mark out, and what is cited of them."""
+
+import time
+from collections.abc import Sequence
+from contextlib import suppress
+from dataclasses import replace
+from functools import partial
+from pathlib import Path
+from threading import Thread
+
+import streamlit as st
+
+from data.contexts import Context
+from data.errors import UserError
+from data.filter import Filter
+from data.library import Bibliography
+from indexer import feedback
+from indexer.cite import find, mark_papers
+from indexer.guard import Gate
+from indexer.search import LEXICAL_WEIGHT, Hit, Searcher
+from indexer.settings import Settings, from_environment
+from indexer.store import Store
+from pages.parts.chosen import shown_basket
+from pages.parts.question import Question, ask, chosen_mark
+from pages.parts.shown import Around, card, papers, plain
+from pages.parts.side import Wanted, side
+from pages.parts.state import basket, choose, follow_address, take_back, take_similar
+from pages.parts.work import first_run
+
+SCORES = {
+    "hybrid": "The score is the closeness in meaning of text and paper (cosine, 1 at most), plus up to "
+    f"{LEXICAL_WEIGHT} for the words they share.",
+    "dense": "The score is the closeness in meaning of text and paper (cosine, 1 at most).",
+    "bm25": "The score is BM25: the rarer the words that text and paper share, the higher.",
+}
+NO_WORDS = "No paper of the index shares a word with this text."
+
+
+def page() -> None:
+    """What there is to see once there is an index, else how to get one."""
+    head = st.container(horizontal=True, vertical_alignment="center", horizontal_alignment="distribute")
+    head.title("Citemark", anchor=False, width="content")
+    settings = from_environment()
+    if Store(settings.index).current() is None:
+        first_run(settings)
+        return
+    engine = searcher(settings)
+    engine.reload()
+    follow_address()
+    libraries, wanted = side(engine, settings)
+    question = ask(engine, libraries)
+    number = chosen_mark(question) if question and question.marks else None
+    like = st.session_state.get("like", "")
+    if like:
+        similar_papers(engine, like, number, wanted, libraries)
+    elif question:
+        answer(engine, question, number, wanted, libraries)
+    with head:
+        shown_basket(question, libraries)
+
+
+@st.cache_resource(show_spinner="Opening the index …")
+def searcher(settings: Settings) -> Searcher:
+    """One Searcher for all sessions; it takes up a rebuilt index by itself."""
+    engine = Searcher(settings)
+    Thread(target=warm_up, args=(engine,), daemon=True).start()
+    return engine
+
+
+@st.cache_resource(show_spinner=False)
+def gate() -> Gate:
+    """One for all sessions: so many search at a time, more wait, and too many are told to come again."""
+    return Gate()
+
+
+def warm_up(engine: Searcher) -> None:
+    """Load the encoder while the reader still types."""
+    with suppress(UserError):  # the search itself will say it
+        engine.search([Context("warm up")], 1)
+
+
+def answer(
+    engine: Searcher,
+    question: Question,
+    number: int | None,
+    wanted: Wanted,
+    libraries: Sequence[Bibliography],
+) -> None:
+    """The hits of the mark of this number, or of a text without any."""
+    found, seconds = found_for(engine, question, wanted, libraries)
+    took(engine, seconds, wanted)
+    thumbs = feedback.path_of(engine.settings.index) if st.session_state.get("keep thumbs") else None
+    listed(found[number or 0], question.contexts[number or 0], number, wanted, libraries, thumbs)
+
+
+def took(engine: Searcher, seconds: float, wanted: Wanted) -> None:
+    """What was searched, and how long it took."""
+    said = f"{papers(engine)} searched in {seconds * 1000:,.0f} ms"
+    st.caption(plain(" · ".join(filter(None, [said, described(wanted.keep)]))))
+
+
+def found_for(
+    engine: Searcher, question: Question, wanted: Wanted, libraries: Sequence[Bibliography]
+) -> tuple[list[tuple[Hit, ...]], float]:
+    """The hits for every context, and how long they took; what was found stays until something changes."""
+    state = st.session_state
+    asked = (question.contexts, wanted, engine.snapshot.path, [library.source for library in libraries])
+    if "found" not in state or state["found"][0] != asked:
+        bar = st.progress(0.0, text="Searching …")
+        began = time.perf_counter()
+        found = find(
+            engine,
+            question.contexts,
+            wanted.k,
+            wanted.ranking,
+            wanted.keep,
+            wanted.title or question.draft.title,
+            [mark_papers(mark, libraries) for mark in question.draft.marks],
+            lambda done, total: bar.progress(done / total, text=f"{done} of {total} marks answered"),
+            gate().wait,
+        )
+        state["found"] = (asked, found, time.perf_counter() - began)
+        bar.empty()
+    return state["found"][1], state["found"][2]
+
+
+def similar_papers(
+    engine: Searcher,
+    paper_id: str,
+    number: int | None,
+    wanted: Wanted,
+    libraries: Sequence[Bibliography],
+) -> None:
+    """Papers like one that was found."""
+    paper = engine.paper(paper_id)
+    st.button("Back to the results", on_click=take_back, icon=":material/arrow_back:")
+    st.markdown(f"Papers like **{plain(paper.title)}**")
+    began = time.perf_counter()
+    hits = gate().wait(lambda: engine.similar(paper_id, wanted.k, wanted.keep))
+    took(engine, time.perf_counter() - began, wanted)
+    context = Context(f"{paper.title}. {paper.abstract}")
+    listed(hits, context, number, replace(wanted, ranking="dense"), libraries, None)
+
+
+def listed(
+    hits: Sequence[Hit],
+    context: Context,
+    number: int | None,
+    wanted: Wanted,
+    libraries: Sequence[Bibliography],
+    thumbs: Path | None,
+) -> None:
+    """A ranked list, or why there is none; thumbs go to a file, where there is one."""
+    if not hits:
+        nothing = "No paper passes the filters." if wanted.keep else NO_WORDS
+        st.info(nothing, icon=":material/search_off:")
+        return
+    given = feedback.ratings(thumbs) if thumbs else {}
+    for hit in hits:
+        label = given.get((context.text, hit.paper.paper_id))
+        keep_thumb = partial(feedback.rate, thumbs) if thumbs else None
+        card(hit, Around(context, number, basket(), libraries, label, choose, take_similar, keep_thumb))
+    st.caption(SCORES[wanted.ranking])
+
+
+def described(keep: Filter) -> str:
+    """The filters in force, in words."""
+    years = ""
+    if keep.since is not None or keep.until is not None:
+        years = f"{keep.since or '…'} to {keep.until or '…'}"
+    who = f"by {', '.join(keep.authors)}" if keep.authors else ""
+    said = ", ".join(filter(None, [years, ", ".join(keep.categories), who]))
+    return f"only {said}" if said else ""

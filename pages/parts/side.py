@@ -1,0 +1,137 @@
+"""What stands beside a search: how many, how ranked, of which papers; the reader's draft and library."""
+
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import streamlit as st
+
+from data.filter import Filter
+from data.library import Bibliography, parse_bibliography
+from data.manuscript import source_of
+from indexer import feedback
+from indexer.overview import Counts, counts
+from indexer.search import Searcher
+from indexer.settings import RANKINGS, Settings
+from pages.parts.shown import plain
+
+COUNTS = (5, 10, 20, 50)
+RANKING_NAMES = {
+    "hybrid": "Best: meaning and words",
+    "dense": "Meaning only",
+    "bm25": "Fast: words only (BM25)",
+}
+
+
+@dataclass(frozen=True)
+class Wanted:
+    """How it is to be answered."""
+
+    k: int
+    ranking: str
+    keep: Filter
+    title: str
+
+
+def side(engine: Searcher, settings: Settings) -> tuple[list[Bibliography], Wanted]:
+    """The reader's .bib file, and how to answer."""
+    with st.sidebar:
+        k, ranking = results(settings)
+        keep = filters(engine)
+        title, until = draft_panel()
+        libraries = library_panel()
+        feedback_panel(settings)
+    if until is not None and (keep.until is None or until < keep.until):
+        keep = replace(keep, until=until)
+    return libraries, Wanted(k, ranking, keep, title)
+
+
+def results(settings: Settings) -> tuple[int, str]:
+    """How many, and how ranked."""
+    sizes = sorted({*COUNTS, settings.k})
+    k = st.selectbox("Number of results", sizes, sizes.index(settings.k), key="k", bind="query-params")
+    ranking = st.selectbox(
+        "Ranking",
+        RANKINGS,
+        RANKINGS.index(settings.ranking),
+        format_func=RANKING_NAMES.__getitem__,
+        key="ranking",
+        bind="query-params",
+    )
+    return k, ranking
+
+
+def filters(engine: Searcher) -> Filter:
+    """The papers that may be found."""
+    with st.container(horizontal=True):
+        since = st.number_input(
+            "From year", 1000, 2999, None, key="since", bind="query-params", width=112, placeholder="Any"
+        )
+        until = st.number_input(
+            "To year", 1000, 2999, None, key="until", bind="query-params", width=112, placeholder="Any"
+        )
+    known = index_counts(engine.snapshot.path, engine).categories
+    categories = st.multiselect(
+        "Categories",
+        list(known),
+        key="category",
+        bind="query-params",
+        accept_new_options=True,
+        placeholder="Any; cs stands for all of cs.*",
+    )
+    author = st.text_input("Author", key="author", bind="query-params", placeholder="Any")
+    return Filter(tuple(categories), since, until, (author,) if author.strip() else ())
+
+
+def draft_panel() -> tuple[str, int | None]:
+    """The draft's title, and the last year that a paper may be of."""
+    with st.expander("Your draft", icon=":material/article:"):
+        title = st.text_input(
+            "Title",
+            key="draft title",
+            persist_state="session",
+            placeholder="Keeps the draft itself out of the results",
+        )
+        year = st.number_input("Year", 1000, 2999, None, key="draft year", persist_state="session")
+        before = st.toggle(
+            "Only papers before my draft's year", key="before", disabled=year is None, persist_state="session"
+        )
+    return title, int(year) - 1 if year is not None and before else None
+
+
+def library_panel() -> list[Bibliography]:
+    """The .bib file that the reader has, if any, and what of it could not be read."""
+    with st.expander("Your library", icon=":material/book:"):
+        file = st.file_uploader("Your .bib file", type="bib", help="It stays in memory.")
+        if file is None:
+            return []
+        library = parsed_library(file)
+        count = len(library.entries)
+        st.caption(plain(f"{count:,} entr{'y' if count == 1 else 'ies'} in {file.name}"))
+        if library.rejects:
+            st.caption(plain(f"{len(library.rejects):,} cannot be read; the first: {library.rejects[0]}"))
+    return [library]
+
+
+def parsed_library(file: Any) -> Bibliography:
+    """The uploaded file, parsed once."""
+    state = st.session_state
+    if state.get("library id") != file.file_id:
+        state["library"] = parse_bibliography(source_of(Path(file.name), file.getvalue()))
+        state["library id"] = file.file_id
+    library: Bibliography = state["library"]
+    return library
+
+
+def feedback_panel(settings: Settings) -> None:
+    """Whether thumbs are kept, and where."""
+    with st.expander("Feedback", icon=":material/thumbs_up_down:"):
+        st.toggle("Keep my thumbs for training", key="keep thumbs", persist_state="session")
+        file = plain(str(feedback.path_of(settings.index)))
+        st.caption(f"A thumb on a result is kept in {file}, as data for `python -m model.train`.")
+
+
+@st.cache_resource(max_entries=2, show_spinner=False)
+def index_counts(path: Path, _engine: Searcher) -> Counts:
+    """The papers of a generation, counted once."""
+    return counts(_engine.snapshot.papers)
