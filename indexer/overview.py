@@ -10,7 +10,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from data.table import PaperTable
-from indexer.evaluate import CUTOFFS
+from indexer.measures import CUTOFFS
 from indexer.store import Manifest
 
 PARTS = {

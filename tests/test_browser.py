@@ -336,7 +336,7 @@ def test_a_search_is_shared_by_its_address_and_gone_back_to(visit: Visit, visit_
 def test_the_page_on_the_index_draws_its_plots(visit: Visit) -> None:
     visit.page.get_by_role("link", name="The index").click()
     expect(visit.page.get_by_role("heading", name="Papers by year")).to_be_visible()
-    expect(visit.page.locator("[data-testid=stVegaLiteChart] canvas")).to_have_count(2)
+    expect(visit.page.locator("[data-testid=stVegaLiteChart] :is(canvas, svg.marks)")).to_have_count(2)
     visit.rest()
     visit.picture("index")
 

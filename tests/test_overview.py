@@ -5,7 +5,7 @@ from collections import Counter
 from pathlib import Path
 from typing import Any
 
-from indexer.evaluate import CUTOFFS
+from indexer.measures import CUTOFFS
 from indexer.overview import counts, evaluation_of, last_evaluation, storage
 from indexer.search import Searcher
 from indexer.store import Store
