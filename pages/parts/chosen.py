@@ -64,7 +64,6 @@ def cited_text(question: Question, written: Written) -> None:
                 after.path.name,
                 icon=":material/download:",
                 on_click="ignore",
-                type="primary",
             )
 
 

@@ -63,7 +63,7 @@ def ask(engine: Searcher, libraries: Sequence[Bibliography]) -> Question | None:
             help=r"Any number of marks: `[CITE]`, `\cite{}`, `[?]`, `(citation needed)`. Without a mark, "
             "describe the paper that you look for. Ctrl+Enter searches.",
         )
-        if st.form_submit_button("Find papers", type="primary", icon=":material/search:"):
+        if st.form_submit_button("Find papers", icon=":material/search:"):
             take_text(text)
     if "asked" not in st.session_state:
         examples(engine)

@@ -76,7 +76,7 @@ def first_run(settings: Settings) -> None:
         outcome(settings)
         if at_work(settings):
             watched(settings)
-        elif st.button("Build the starter index", type="primary", icon=":material/play_arrow:"):
+        elif st.button("Build the starter index", icon=":material/play_arrow:"):
             start(settings, ["build", "starter", "--index", str(settings.index)])
             st.rerun()
         st.markdown("The same in a terminal:")
