@@ -167,10 +167,10 @@ class _Postings:
 
 
 def needed(texts: Sequence[str]) -> int:
-    """Bytes on disk that `write` takes at its peak for these texts: 24 for each word of each text."""
+    """Bytes on disk that `write` takes at its peak for these texts: 26 for each word of each text."""
     tokenizer = Tokenizer(stopwords="en", stemmer=Stemmer.Stemmer("english"))
     ids = tokenizer.tokenize(list(texts), update_vocab=True, return_as="ids", show_progress=False)
-    return 24 * sum(len(set(doc)) for doc in ids)
+    return 26 * sum(len(set(doc)) for doc in ids)
 
 
 def _merge(

@@ -156,7 +156,7 @@ class Visitor:
         elif kind == "exception":
             drawn.exceptions.append(element.exception.message)
         elif kind == "checkbox":
-            drawn.toggles += 1
+            drawn.toggles += element.checkbox.label == "Abstract"  # one for each hit
         elif kind == "text_area":
             self._text = element.text_area.id
         elif kind == "button" and element.button.is_form_submitter:

@@ -111,7 +111,7 @@ def readable(root: Path, sketch: Any) -> int:
 def content(root: Path) -> dict[str, bytes]:
     """The files of the newest generation, every byte checked; the manifest has times in it."""
     generation = Store(root).open()
-    Snapshot(generation, "cpu").load()
+    Snapshot(generation, Settings(root, "cpu")).load()
     return {name: (generation.path / name).read_bytes() for name in generation.manifest.files}
 
 
