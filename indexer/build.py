@@ -79,8 +79,7 @@ def build(
             folder = Folder(shards or str(here))
             names = encode_missing(papers, encoder, engine, folder, shard, progress)
             _fill(store.next, store.staging / "papers.arrow", folder, names, encoder, progress)
-            if reading.rejects:
-                (store.next / REJECTS).write_text("\n".join(reading.rejects) + "\n", encoding="utf-8")
+            keep_rejects(store.next, reading)
             manifest = Manifest(
                 papers=len(papers),
                 dimension=encoder.dimension,
@@ -118,14 +117,25 @@ def _read(
                 return PaperTable(table), Reading(**done["reading"])
         except (ValueError, KeyError, TypeError):
             pass  # cut short by the kill: read again
-    size = corpus.size(source)
-    unit = "B" if size else " papers"
-    reading = corpus.write(
-        source, table, keep, max_rejects, lambda seen, _: progress("reading", seen, size, unit)
-    )
+    reading = read_into(table, source, keep, max_rejects, progress)
     content = {"plan": plan, "sha256": file_digest(table), "reading": vars(reading)}
     write_atomically(record, json.dumps(content).encode())
     return PaperTable(table), reading
+
+
+def read_into(table: Path, source: str, keep: Filter, max_rejects: float, progress: Progress) -> Reading:
+    """The source's papers as a table at the path `table`; see data.corpus.write."""
+    size = corpus.size(source)
+    unit = "B" if size else " papers"
+    return corpus.write(
+        source, table, keep, max_rejects, lambda seen, _: progress("reading", seen, size, unit)
+    )
+
+
+def keep_rejects(folder: Path, reading: Reading) -> None:
+    """Leave the first rejected records, if any, in the folder of a generation to come."""
+    if reading.rejects:
+        (folder / REJECTS).write_text("\n".join(reading.rejects) + "\n", encoding="utf-8")
 
 
 def _fill(

@@ -25,6 +25,7 @@ from indexer.options import (
     index_options,
     list_rejects,
     print_json,
+    rejects_option,
     settings_of,
 )
 from indexer.settings import RANKINGS, Settings
@@ -74,13 +75,7 @@ def main() -> None:
     "--encoder", default="citemark", show_default=True, help="citemark, minilm, a folder or a hub name."
 )
 @filter_options("Keep")
-@click.option(
-    "--max-rejects",
-    type=click.FloatRange(0, 1),
-    default=0.05,
-    show_default=True,
-    help="Share of bad records.",
-)
+@rejects_option
 @click.option("--json", "as_json", is_flag=True, help="Print the result as JSON.")
 def build(
     source: str,
@@ -194,12 +189,12 @@ def evaluate(
     queries, reading = read_queries(path)
     from indexer import report as shown
     from indexer.evaluate import evaluate as measure
+    from indexer.overview import evaluation_of
     from indexer.progress import Bars
     from indexer.search import Searcher
 
     list_rejects(reading)
-    folder = settings.index if settings.index.name else settings.index.resolve()
-    out = out or folder.with_name(f"{folder.name}-evaluation")
+    out = out or evaluation_of(settings.index)
     with Bars() as bars:
         report = measure(
             Searcher(settings),

@@ -11,6 +11,7 @@ import click
 
 from data.errors import UserError
 from indexer.options import index_options, print_json, settings_of
+from indexer.settings import beside
 
 if TYPE_CHECKING:
     from data.citing import Catalogue, Document
@@ -68,8 +69,7 @@ def harvest(
     from data.harvest import harvest as bring
     from indexer.progress import Bars
 
-    folder = settings.index if settings.index.name else settings.index.resolve()
-    store = store or folder.with_name(f"{folder.name}-harvest")
+    store = store or beside(settings.index, "-harvest")
     contact = contact or os.environ.get("CITEMARK_CONTACT", "")
     with Bars() as bars:
         result = bring(

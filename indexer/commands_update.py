@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from data.errors import UserError
-from indexer.options import index_options, list_rejects, print_json, settings_of
+from indexer.options import index_options, list_rejects, print_json, rejects_option, settings_of
 
 if TYPE_CHECKING:
     from indexer.update import Counts
@@ -20,13 +20,7 @@ if TYPE_CHECKING:
     "--remove", "removed", multiple=True, metavar="ID|FILE", help="Withdraw a paper, or a file's ids."
 )
 @click.option("--encoder", help="Refuse the index if it was not built with this one.")
-@click.option(
-    "--max-rejects",
-    type=click.FloatRange(0, 1),
-    default=0.05,
-    show_default=True,
-    help="Share of bad records.",
-)
+@rejects_option
 @click.option("--json", "as_json", is_flag=True, help="Print the result as JSON.")
 def update(
     source: str | None,

@@ -4,7 +4,7 @@ import json
 import resource
 import sys
 import time
-from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -15,13 +15,11 @@ from data.contexts import Query
 from data.errors import UserError
 from indexer.measures import DEPTH, intervals, per_context, per_query
 from indexer.search import Ranked, Searcher
+from indexer.shards import Progress
 from indexer.slices import Slices, slices
-from indexer.vectors import Rows
 
 BATCH = 64
 TIMED = 100  # queries that are asked one by one
-
-Progress = Callable[[str, int, int, str], None]
 
 
 @dataclass(frozen=True)
@@ -182,21 +180,15 @@ def _row(
 ) -> Row:
     by_query = per_query(queries, run)
     by_context, owners = per_context(queries, run)
-    groups = [query.citing_id or f"query {number}" for number, query in enumerate(queries)]
-    cluster = np.unique(groups, return_inverse=True)[1]
+    citing = np.array([query.citing_id or f"query {number}" for number, query in enumerate(queries)])
     means = {m: round(float(values.mean()), 4) for m, values in (by_query | by_context).items()}
-    spread = intervals(by_query, cluster) | intervals(by_context, cluster[owners])
+    spread = intervals(by_query, citing) | intervals(by_context, citing[owners])
     sliced = {}
     for part, members in parts.items():
         some = {m: by_context[m][members] for m in ("hit@10", "MRR")}
         sliced[part] = {
             "contexts": int(members.sum()),
             **{m: round(float(values.mean()), 4) for m, values in some.items()},
-            "interval": intervals({"hit@10": some["hit@10"]}, _compact(cluster[owners][members]))["hit@10"],
+            "interval": intervals({"hit@10": some["hit@10"]}, citing[owners][members])["hit@10"],
         }
     return Row(name=name, means=means, intervals=spread, slices=sliced, **cost)
-
-
-def _compact(cluster: Rows) -> Rows:
-    """The same clusters with numbers that leave none out."""
-    return np.unique(cluster, return_inverse=True)[1]

@@ -12,14 +12,14 @@ from filelock import FileLock
 from data.contexts import Context
 from data.errors import UserError
 from data.files import write_atomically
+from indexer.settings import beside
 
 Rated = dict[tuple[str, str], int]
 
 
 def path_of(index: Path) -> Path:
     """Where the thumbs on the hits of an index are kept: beside it, `NAME-feedback.jsonl`."""
-    folder = index if index.name else index.resolve()
-    return folder.with_name(f"{folder.name}-feedback.jsonl")
+    return beside(index, "-feedback.jsonl")
 
 
 def rate(path: Path, context: Context, paper_id: str, label: int | None) -> None:

@@ -7,6 +7,7 @@ several relevant papers (R@k, RR, nDCG@10). Per context: each cited paper is its
 
 import math
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -64,11 +65,13 @@ def per_context(
     return values | {"MRR": 1 / rank}, np.array(owners)
 
 
-def intervals(values: dict[str, Floats], cluster: NDArray[np.int64]) -> dict[str, tuple[float, float]]:
+def intervals(values: dict[str, Floats], labels: NDArray[Any]) -> dict[str, tuple[float, float]]:
     """The 95% percentile-bootstrap interval of each measure's mean, resampling whole clusters.
 
-    Contexts of one citing paper are alike, so the paper is what is drawn, not the context.
+    `labels` says which cluster each value is of: contexts of one citing paper are alike, so the paper is
+    what is drawn, not the context.
     """
+    cluster = np.unique(labels, return_inverse=True)[1]
     sums = np.stack([np.bincount(cluster, column) for column in values.values()], axis=1)
     sizes = np.bincount(cluster)
     count = len(sizes)

@@ -66,6 +66,18 @@ def engine_option(command: Callable[..., Any]) -> Callable[..., Any]:
     return option(command)
 
 
+def rejects_option(command: Callable[..., Any]) -> Callable[..., Any]:
+    """The option --max-rejects, of the commands that read a corpus into an index."""
+    option = click.option(
+        "--max-rejects",
+        type=click.FloatRange(0, 1),
+        default=0.05,
+        show_default=True,
+        help="Share of bad records.",
+    )
+    return option(command)
+
+
 def settings_of(**flags: Any) -> Settings:
     """The settings of the flags that were given, over those of the environment."""
     return replace(from_environment(), **{k: v for k, v in flags.items() if v is not None})

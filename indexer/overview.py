@@ -11,6 +11,7 @@ import pyarrow.compute as pc
 
 from data.table import PaperTable
 from indexer.measures import CUTOFFS
+from indexer.settings import beside
 from indexer.store import Manifest
 
 PARTS = {
@@ -80,8 +81,7 @@ class Measured:
 
 def evaluation_of(index: Path) -> Path:
     """Where `indexer evaluate` leaves its report unless told otherwise: beside the index."""
-    folder = index if index.name else index.resolve()
-    return folder.with_name(f"{folder.name}-evaluation")
+    return beside(index, "-evaluation")
 
 
 def last_evaluation(index: Path) -> Measured | None:

@@ -42,6 +42,12 @@ class Settings:
             raise UserError(f"k is {self.k}, not between 1 and 1000")
 
 
+def beside(index: Path, ending: str) -> Path:
+    """A path next to the index's folder: its name with an ending, such as `-evaluation`."""
+    folder = index if index.name else index.resolve()
+    return folder.with_name(folder.name + ending)
+
+
 def from_environment(environment: Mapping[str, str] = os.environ) -> Settings:
     """Settings from CITEMARK_INDEX, CITEMARK_DEVICE, _RANKING, _K and _ENGINE."""
     default = Settings()

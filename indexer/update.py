@@ -15,14 +15,13 @@ from pathlib import Path
 
 import numpy as np
 
-from data import corpus
 from data.corpus import Reading
 from data.errors import UserError
 from data.filter import Filter
 from data.paper import Paper
 from data.table import PaperTable, PaperWriter, write_rows
 from indexer import lexical, vectors
-from indexer.build import REJECTS, file_digest, resolved, silent
+from indexer.build import file_digest, keep_rejects, read_into, resolved, silent
 from indexer.shards import SHARD, Engine, Folder, Local, Progress, encode_missing
 from indexer.store import Generation, Manifest, Store, must_fit
 from indexer.vectors import Rows, VectorIndex
@@ -51,8 +50,7 @@ class Counts:
     """What became of the papers: of the index before, `unchanged + changed + withdrawn` are all.
 
     `encoded` are those with a new text. `older` records of the source had a lower version than the
-    index has, so its own stayed; `unknown` ids to
-    withdraw are not in the index.
+    index has, so its own stayed; `unknown` ids to withdraw are not in the index.
     """
 
     added: int
@@ -127,8 +125,7 @@ def update(
                 precision = engine.precision(encoder)
                 blocks = map(folder.vectors, encode_missing(fresh, encoder, engine, folder, shard, progress))
             _fill(store.next, current, (papers, delta, fresh), blocks, plan, progress)
-            if reading.rejects:
-                (store.next / REJECTS).write_text("\n".join(reading.rejects) + "\n", encoding="utf-8")
+            keep_rejects(store.next, reading)
             manifest = replace(
                 _manifest(current.manifest, change, plan.counts, reading),
                 precision=_precisions(current.manifest, precision),
@@ -150,11 +147,7 @@ def _read(path: Path, change: Change, max_rejects: float, progress: Progress) ->
         with PaperWriter(path):  # a table of no papers
             pass
         return PaperTable(path), Reading()
-    size = corpus.size(change.source)
-    unit = "B" if size else " papers"
-    reading = corpus.write(
-        change.source, path, Filter(), max_rejects, lambda seen, _: progress("reading", seen, size, unit)
-    )
+    reading = read_into(path, change.source, Filter(), max_rejects, progress)
     return PaperTable(path), reading
 
 
