@@ -12,7 +12,7 @@ import re
 import tempfile
 from array import array
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -239,7 +239,17 @@ def records(path: Path, fields: tuple[str, ...], seen: Seen = lambda _: None) ->
 
 def _first_line(error: BaseException) -> str:
     lines = str(error).splitlines()
-    return lines[0] if lines else type(error).__name__
+    return _cut(lines[0]) if lines else type(error).__name__
+
+
+def _cut(text: str, most: int = 200) -> str:
+    return text if len(text) <= most else f"{text[:most]}…"
+
+
+def _quoted(names: Sequence[str]) -> str:
+    """Names that a file gives its columns, for a message: they may hold line ends, or be a whole file."""
+    shown = [_cut(repr(name), 40) for name in names[:12]]
+    return ", ".join([*shown, f"… {len(names)} in all"] if len(names) > len(shown) else shown) or "nothing"
 
 
 _Reader = Callable[[Path, tuple[str, ...], Seen], Iterator[Record]]
@@ -352,7 +362,7 @@ def _parquet(path: Path, fields: tuple[str, ...], seen: Seen) -> Iterator[Record
     with pq.ParquetFile(path, page_checksum_verification=True, buffer_size=1 << 20) as file:
         names = file.schema_arrow.names
         if fields[0] not in names:
-            raise UserError(f"{path}: no column {fields[0]!r} (it has {', '.join(names[:20])})")
+            raise UserError(f"{path}: no column {fields[0]!r} (it has {_quoted(names)})")
         row, total, size = 0, max(file.metadata.num_rows, 1), path.stat().st_size
         for batch in file.iter_batches(1000, columns=[name for name in names if name in fields]):
             for record in _rows(batch):
@@ -380,7 +390,7 @@ def _csv(path: Path, fields: tuple[str, ...], seen: Seen) -> Iterator[Record]:
         rows = csv.DictReader(lines, delimiter="\t" if ".tsv" in path.suffixes else ",")
         names = [(name or "").strip().lower() for name in rows.fieldnames or ()]
         if fields[0] not in names:
-            raise UserError(f"{path}: no column {fields[0]!r} in the header line ({', '.join(names[:20])})")
+            raise UserError(f"{path}: no column {fields[0]!r} in the header line ({_quoted(names)})")
         rows.fieldnames = names
         while True:
             start = rows.line_num + 1
@@ -413,7 +423,7 @@ def _xml(path: Path, fields: tuple[str, ...], seen: Seen) -> Iterator[Record]:
     root = parse_file(path)
     if name(root) not in ("collection", "RDF"):
         raise UserError(
-            f"{path}: <{name(root)}>, neither a <collection> of the ACL Anthology nor Zotero's RDF"
+            f"{path}: <{_cut(name(root), 30)}>, neither a <collection> of the ACL Anthology nor Zotero's RDF"
         )
     yield from anthology_records(root) if name(root) == "collection" else rdf_records(root)
     seen(path.stat().st_size)

@@ -31,6 +31,8 @@ LATEX, MARKDOWN = (".tex", ".ltx"), (".md", ".markdown", ".qmd", ".rmd")
 MAX_FILE = 20_000_000  # bytes: no chapter is longer
 
 _HIDDEN = "\ue000"  # fills the place of a citation while sentences are told apart
+_TARGET, _BESIDE = "\ue001", "\ue002"  # a citation that is asked for and one beside it, while text is decoded
+_OWN = dict.fromkeys(map(ord, (_HIDDEN, _TARGET, _BESIDE)), " ")
 _OPAQUE = (
     r"verbatim\*?|Verbatim\*?|BVerbatim|LVerbatim|lstlisting|minted|alltt|filecontents\*?|comment"
     r"|thebibliography|tikzpicture|equation\*?|align\*?|gather\*?|multline\*?|eqnarray\*?|displaymath"
@@ -75,8 +77,9 @@ _PLACEHOLDER = re.compile(
 )
 _PARENTHETICAL = ("cite", "citep", "parencite", "autocite", "footcite", "supercite", "smartcite")
 _TEXTUAL = {"citep": "citet", "parencite": "textcite", "autocite": "textcite"}
+_NO_LINK = r"(?!\([^\s()]*(?:[ \t]+(?:\"[^\"\n]*\"|'[^'\n]*'))?\))"  # Markdown's [text](address "title")
 _TEXT_MARK = re.compile(
-    r"\[\s*(?:CITE|CITATION|REF)S?\s*\??\s*\](?!\()|\((?:CITE|CITATION|REF)S?\??\)"
+    rf"\[\s*(?:CITE|CITATION|REF)S?\s*\??\s*\]{_NO_LINK}|\((?:CITE|CITATION|REF)S?\??\)"
     rf"|(?<![\w\\}}\]])\[(?i:{_WANTED})\](?![\[(:])|\((?i:citations? needed|cite needed|needs? citation)\)"
     r"|(?<=[\s~])\[\?+\](?![\[(:])"
 )
@@ -144,7 +147,7 @@ class Source:
     def visible(self) -> str:
         """The text with spaces in the place of comments, verbatim text and displayed mathematics."""
         skipped = _MARKDOWN_SKIPPED if self.markdown else _LATEX_SKIPPED
-        return skipped.sub(_blank, self.text)
+        return skipped.sub(_blank, self.text.translate(_OWN))
 
     @cached_property
     def body(self) -> int:
@@ -446,10 +449,12 @@ class _Reader:
         """The text of a span as a reader sees it, the target a CITE and its other citations OTHERs."""
         parts, at = [], span[0]
         for place in places:
-            parts += [source.visible[at : place.start], CITE if place is target else OTHER]
+            parts += [source.visible[at : place.start], _TARGET if place is target else _BESIDE]
             at = place.stop
         parts.append(source.visible[at : span[1]])
-        return self._plain("".join(parts), markdown=source.markdown)
+        plain = self._plain("".join(parts), markdown=source.markdown)
+        plain = plain.replace(CITE, OTHER)  # as the text of a link, or made by macros: no mark
+        return plain.replace(_TARGET, CITE).replace(_BESIDE, OTHER)
 
     def _plain(self, text: str, *, markdown: bool) -> str:
         if markdown:

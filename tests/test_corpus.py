@@ -257,9 +257,9 @@ def test_a_json_array_is_refused_with_the_command_that_converts_it(tmp_path: Pat
 
 def test_tables_without_a_title_column_are_refused_with_the_columns_they_have(tmp_path: Path) -> None:
     (tmp_path / "t.csv").write_text("name,abstract\nx,y\n")
-    assert "no column 'title' in the header line (name, abstract)" in refusal(tmp_path / "t.csv")
+    assert "no column 'title' in the header line ('name', 'abstract')" in refusal(tmp_path / "t.csv")
     pq.write_table(pa.table({"name": ["x"], "text": ["y"]}), tmp_path / "t.parquet")
-    assert "no column 'title' (it has name, text)" in refusal(tmp_path / "t.parquet")
+    assert "no column 'title' (it has 'name', 'text')" in refusal(tmp_path / "t.parquet")
 
 
 # Bad lines

@@ -87,6 +87,7 @@ def test_what_is_no_mark_in_latex_is_left_alone(text: str) -> None:
         ("[CITE] showed it.", "@K showed it."),
         (r"So \citep{?} in Markdown.", r"So \citep{K} in Markdown."),
         ("So (citation needed).", "So [@K]."),
+        ("So [CITE](and others).", "So [@K](and others)."),
     ],
 )
 def test_a_mark_in_markdown_is_found_and_filled(marked: str, cited: str) -> None:
@@ -103,6 +104,7 @@ def test_a_mark_in_markdown_is_found_and_filled(marked: str, cited: str) -> None
         "---\ntitle: '[CITE]'\n---\ntext",
         "```\n[CITE] in a block that never ends",
         "@todo and @missing are people",
+        '[CITE](https://x.org/a) and [CITE](<x> "its title") and [CITE]()',
     ],
 )
 def test_what_is_no_mark_in_markdown_is_left_alone(text: str) -> None:
@@ -158,6 +160,24 @@ def test_the_context_of_a_mark_is_its_sentence_and_the_one_before_as_a_reader_se
     assert contexts[5] == (
         "Residual connections [CITE] ease the training of deeper networks for images (Fig.)."
     )
+
+
+@pytest.mark.parametrize(
+    ("path", "text", "context"),
+    [
+        ("d.md", 'A [CITE](x.org "link") and [@?].', "A CITE and [CITE]."),
+        ("d.md", "A [CITE](and [@key; @?].", "A [OTHER](and [CITE]."),
+        ("d.md", "A [CITE][@a] b [@?].", "A [OTHER][OTHER] b [CITE]."),
+        ("d.md", "A \ue001 b [@?].", "A b [CITE]."),
+        ("d.tex", r"\newcommand{\gap}{[CITE]} \begin{document} A \gap{} and {[}CITE] \cite{}.",
+         "A [OTHER] and [OTHER] [CITE]."),
+        ("d.tex", r"A \emph[CITE] \cite{a} b \\ \cite{}.", "A [OTHER] [OTHER] b [CITE]."),
+    ],
+)  # fmt: skip
+def test_a_context_has_one_mark_whatever_else_looks_like_one(path: str, text: str, context: str) -> None:
+    contexts = [mark.context.text for mark in parse_draft([source_of(Path(path), text.encode())]).marks]
+    assert context in contexts
+    assert {one.count("[CITE]") for one in contexts} == {1}
 
 
 def test_citations_are_found_with_the_sentence_they_stand_in(tmp_path: Path) -> None:
