@@ -1,7 +1,8 @@
 """A process that has loaded everything and forks a child for each job; proof.py talks to it.
 
 A job is a line of JSON on stdin: [Python code, [arguments]]. The answers are lines of JSON: the child's
-process id, and when it has ended, its exit code and what it wrote.
+process id, and when it has ended, its exit code and what it wrote. A child that has ended keeps its id
+until the next job, so that a kill that comes late meets nobody else.
 """
 
 import json
@@ -52,9 +53,19 @@ def say(word: object) -> None:
     print(json.dumps(word), flush=True)
 
 
+def ended(pid: int) -> int:
+    """The exit code of a child (minus the signal that killed it), once it has one."""
+    found = os.waitid(os.P_PID, pid, os.WEXITED | os.WNOWAIT)
+    assert found is not None
+    return found.si_status if found.si_code == os.CLD_EXITED else -found.si_status
+
+
+pid = 0
 say("ready")
 for line in sys.stdin:
     code, arguments = json.loads(line)
+    if pid:
+        os.waitpid(pid, 0)
     with tempfile.TemporaryDirectory() as folder:
         paths = Path(folder, "out"), Path(folder, "err")
         with paths[0].open("wb") as out, paths[1].open("wb") as err:
@@ -62,6 +73,6 @@ for line in sys.stdin:
             if not pid:
                 child(code, arguments, out.fileno(), err.fileno())
             say(pid)
-            status = os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
+            status = ended(pid)
         texts = [path.read_text("utf-8", errors="replace") for path in paths]
         say({"code": status, "out": texts[0], "err": texts[1]})

@@ -88,7 +88,7 @@ class Visitor:
             proxy=None,
         )
         self._kept: dict[str, ForwardMsg] = {}
-        self._text = self._button = ""
+        self._text = self._button = self._query = ""
         self.raw = b""
         """All that the server sent."""
         self.told = ForwardMsg()
@@ -121,7 +121,7 @@ class Visitor:
         return b"".join(left)
 
     def _run(self, message: BackMsg) -> Drawn:
-        message.rerun_script.SetInParent()
+        message.rerun_script.query_string = self._query  # of the address, as a browser keeps it
         begin, drawn = time.monotonic(), Drawn()
         self._socket.send(message.SerializeToString())
         while True:
@@ -129,6 +129,8 @@ class Visitor:
             kind = found.WhichOneof("type")
             if kind == "delta":
                 self._draw(found, drawn)
+            if kind == "page_info_changed":
+                self._query = found.page_info_changed.query_string
             if kind == "new_session":
                 self.told = found
             if kind == "script_finished" and found.script_finished != ForwardMsg.FINISHED_EARLY_FOR_RERUN:

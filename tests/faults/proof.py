@@ -4,6 +4,8 @@ Every proof runs twice: with few tries in the plain `pytest`, and with the full 
 """
 
 import json
+import os
+import signal
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -91,19 +93,27 @@ class Child:
 
     def wait(self) -> tuple[int, str, str]:
         """Its exit code (minus the signal that killed it), what it printed and what it said on stderr."""
+        self.nursery.at_work = False
         ended = self.nursery.read()
         return ended["code"], ended["out"], ended["err"]
+
+    def kill(self) -> tuple[int, str, str]:
+        """End it now, wherever it is; the same."""
+        os.kill(self.pid, signal.SIGKILL)
+        return self.wait()
 
 
 class Nursery:
     """Starts processes at once: it has loaded the libraries, and forks.
 
     `start` runs Python code in a new process, which finds its arguments in `args`, an encoder in
-    `encoder`, and the command `indexer` in `run(*words)`. One child at a time. Where `mounts` says so,
-    the children may mount file systems, which nobody else sees.
+    `encoder`, and the command `indexer` in `run(*words)`. One child at a time; one that a test left
+    alone is waited for. Where `mounts` says so, the children may mount file systems, which nobody else
+    sees.
     """
 
     mounts = False
+    at_work = False
 
     def __init__(self) -> None:
         with suppress(OSError):
@@ -123,6 +133,9 @@ class Nursery:
     def start(self, code: str, *arguments: object) -> Child:
         """Run the code in a new process."""
         assert self._process.stdin is not None
+        if self.at_work:
+            self.read()
+        self.at_work = True
         self._process.stdin.write(json.dumps([code, [str(a) for a in arguments]]) + "\n")
         self._process.stdin.flush()
         return Child(self, self.read())

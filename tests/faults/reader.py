@@ -1,9 +1,10 @@
 """A process of many readers over one index that is being replaced; test_swap.py starts it.
 
-    python reader.py INDEX EXPECTED.json READERS follow|owner
+    python reader.py INDEX EXPECTED.json READERS follow|owner LITTLE
 
-Every answer is held against EXPECTED, what each edition of the index gives for each question. It prints
-a line when it is ready, reads until its stdin is closed, and prints a report, both JSON.
+Every answer is held against EXPECTED, what each edition of the index gives for each question. LITTLE is
+an index of few papers: what the same readers take with it is no memory of an index. It prints a line when
+it is ready, reads until its stdin is closed, and prints a report, both JSON.
 """
 
 import json
@@ -12,6 +13,8 @@ import threading
 import time
 from collections import Counter
 from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -52,21 +55,23 @@ KINDS = len(QUESTIONS) * (len(RANKINGS) + 2)
 
 
 def memory(name: str) -> int:
-    """Bytes of this process: VmRSS now, or VmHWM at its highest."""
+    """Bytes of this process by one of the names in its status."""
     status = Path("/proc/self/status").read_text("ascii")
     return int(status.partition(f"{name}:")[2].split()[0]) * 1024
 
 
-def main(root: str, expected: str, readers: int, mode: str) -> None:
+def main(root: str, expected: str, readers: int, mode: str, little: str) -> None:
     """Read until told to stop, and report."""
     faiss.omp_set_num_threads(1)
     known = json.loads(Path(expected).read_text("utf-8"))
-    base = memory("VmRSS")
-    Path("/proc/self/clear_refs").write_text("5", "ascii")  # the highest counts from here on
     encoder: Any = Sketcher(dimension=known["dimension"])
+    with ThreadPoolExecutor(readers) as pool:
+        warm = partial(answers, Searcher(Settings(Path(little), "cpu"), encoder))
+        list(pool.map(warm, [n % KINDS for n in range(10 * readers)]))
+    base = memory("VmHWM")
     searcher = Searcher(Settings(Path(root), "cpu"), encoder, follow=mode == "follow")
     searcher.snapshot.load()
-    one = memory("VmRSS") - base
+    one = memory("VmHWM") - base
     stop = threading.Event()
     seen: Counter[str] = Counter()
     faults: list[str] = []
@@ -108,4 +113,4 @@ def main(root: str, expected: str, readers: int, mode: str) -> None:
 
 
 if __name__ == "__main__":
-    main(sys.argv[1], sys.argv[2], int(sys.argv[3]), sys.argv[4])
+    main(sys.argv[1], sys.argv[2], int(sys.argv[3]), sys.argv[4], sys.argv[5])

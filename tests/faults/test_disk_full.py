@@ -71,7 +71,7 @@ def test_a_disk_that_is_too_small_is_one_line_and_the_old_index_stays(
     most = 2 * peak(corpus_file, sketched, sketch, tmp_path)
     outcomes = {"whole": 0, "foreseen": 0, "met": 0}
     for number in range(count):
-        size = least + (most - least) * number // (count - 1)
+        size = least + (most - least) * number**2 // (count - 1) ** 2  # close together where it is tight
         code, out, err = nursery.run(CROWDED, tmp_path / "disk", size, sketched, corpus_file, blind)
         assert code == 0, err
         status, text, generation = json.loads(out)

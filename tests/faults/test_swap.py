@@ -49,7 +49,12 @@ class Load:
 
 
 QUICK = Load(papers=300, dimension=64, processes=2, readers=8, swaps=5, seconds=3)
-FULL = Load(papers=4000, dimension=6144, processes=2, readers=32, swaps=20, seconds=60)
+FULL = Load(papers=40_000, dimension=384, processes=2, readers=32, swaps=20, seconds=60)
+# What is freed goes back to the system at once, so that what is counted is what is held.
+THRIFTY = {
+    "MALLOC_ARENA_MAX": "1", "MALLOC_MMAP_THRESHOLD_": "65536", "MALLOC_TRIM_THRESHOLD_": "65536",
+    "ARROW_DEFAULT_MEMORY_POOL": "system",
+}  # fmt: skip
 
 
 def edition(papers: list[dict[str, Any]], number: int, count: int) -> list[dict[str, Any]]:
@@ -83,12 +88,13 @@ def test_readers_get_whole_answers_while_the_index_is_replaced(
         searcher = Searcher(Settings(tmp_path / str(number), "cpu"), encoder)
         known["editions"][str(number)] = [reader.answers(searcher, n) for n in range(reader.KINDS)]
     (tmp_path / "expected.json").write_text(json.dumps(known), "utf-8")
-    root = shutil.copytree(tmp_path / "0", tmp_path / "index")
-    words = [str(root), str(tmp_path / "expected.json"), str(load.readers)]
+    root, little = shutil.copytree(tmp_path / "0", tmp_path / "index"), tmp_path / "little"
+    build(str(write_corpus(tmp_path / "little.jsonl", edition(papers, 0, 300))), little, encoder)
+    words = [root, tmp_path / "expected.json", load.readers]
     started = [
         subprocess.Popen(
-            [sys.executable, str(Path(reader.__file__)), *words, ("follow", "owner")[number % 2]],
-            env=environment(OMP_NUM_THREADS="1"),
+            [sys.executable, *map(str, (reader.__file__, *words, ("follow", "owner")[number % 2], little))],
+            env=environment(OMP_NUM_THREADS="1", **THRIFTY),
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             text=True,
