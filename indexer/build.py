@@ -16,7 +16,7 @@ from data.files import write_atomically
 from data.filter import Filter
 from data.paper import Paper
 from data.table import PaperTable
-from indexer import lexical, room, vectors
+from indexer import atlas, lexical, room, vectors
 from indexer.shards import SHARD, Engine, Folder, Local, Progress, encode_missing
 from indexer.store import METRIC, Generation, Manifest, Store
 from model.encoder import Encoder, Vectors
@@ -55,12 +55,14 @@ def build(
     shard: int = SHARD,
     engine: Engine | None = None,
     shards: str | None = None,
+    with_map: bool = False,
 ) -> tuple[Generation, Reading]:
     """Build an index of `source` (see data.corpus.read) at `root` and publish it.
 
     What an unfinished build of the same source left is reused: the papers if the source is unchanged,
     and every shard of `shard` papers whose texts and encoder are the same. The shards lie in the staging
     folder, or at the URL `shards`, where they stay. `engine` encodes them; by default this process does.
+    With `with_map` the map of the papers is drawn, too (see indexer.atlas).
     The index that is being served, if any, is untouched until the new one is whole.
 
     Raises UserError for an unreadable source, a corpus with too many rejects, an unwritable or
@@ -79,6 +81,8 @@ def build(
             folder = Folder(shards or str(here))
             names = encode_missing(papers, encoder, engine, folder, shard, progress)
             _fill(store.next, store.staging / "papers.arrow", folder, names, encoder, progress)
+            if with_map:
+                atlas.draw(store.next, progress)
             keep_rejects(store.next, reading)
             manifest = Manifest(
                 papers=len(papers),

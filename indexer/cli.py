@@ -17,6 +17,7 @@ from indexer.commands_corpora import contexts as contexts_command
 from indexer.commands_corpora import harvest, split
 from indexer.commands_doors import lsp, mcp, serve
 from indexer.commands_draft import audit, cite, export
+from indexer.commands_map import draw_map
 from indexer.commands_milvus import publish
 from indexer.commands_update import update
 from indexer.options import (
@@ -76,6 +77,7 @@ def main() -> None:
 )
 @filter_options("Keep")
 @rejects_option
+@click.option("--map", "with_map", is_flag=True, help="Draw a map of the papers, too, for the page.")
 @click.option("--json", "as_json", is_flag=True, help="Print the result as JSON.")
 def build(
     source: str,
@@ -84,6 +86,7 @@ def build(
     encoder: str,
     keep: "Filter",
     max_rejects: float,
+    with_map: bool,
     as_json: bool,
 ) -> None:
     """Build an index of SOURCE and publish it.
@@ -103,7 +106,13 @@ def build(
     check_build(source, settings.index)
     with Bars() as bars:
         generation, reading = build_index(
-            source, settings.index, Encoder(encoder, settings.device), keep, max_rejects, bars
+            source,
+            settings.index,
+            Encoder(encoder, settings.device),
+            keep,
+            max_rejects,
+            bars,
+            with_map=with_map,
         )
     list_rejects(reading, generation.path / REJECTS)
     manifest = generation.manifest
@@ -324,6 +333,7 @@ main.add_command(audit)
 main.add_command(export)
 main.add_command(harvest)
 main.add_command(update)
+main.add_command(draw_map)
 main.add_command(contexts_command, "contexts")
 main.add_command(split)
 main.add_command(publish)

@@ -24,7 +24,7 @@ from data.names import name_words
 from data.paper import Paper
 from data.table import PaperTable
 from indexer.milvus_address import TOKEN, Address, NotPublished
-from indexer.store import Manifest
+from indexer.store import MAP, Manifest
 from indexer.vectors import Rows, check_queries
 from model.encoder import Vectors
 
@@ -115,8 +115,8 @@ def asking(address: Address) -> Iterator[None]:
 
 
 def content(manifest: Manifest) -> str:
-    """A digest of all that a generation holds: one collection has one content."""
-    digests = {name: file["sha256"] for name, file in manifest.files.items()}
+    """A digest of all that a generation answers from: one collection has one content."""
+    digests = {name: file["sha256"] for name, file in manifest.files.items() if name != MAP}
     return hashlib.sha256(json.dumps(digests, sort_keys=True).encode()).hexdigest()[:12]
 
 

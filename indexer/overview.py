@@ -18,6 +18,7 @@ PARTS = {
     "papers.arrow": "records",
     "vectors.faiss": "vectors",
     "words": "words",
+    "map.arrow": "map",
     "rejects.txt": "rejects",
 }
 

@@ -19,11 +19,12 @@ from data.paper import Paper
 from data.table import PaperTable
 from indexer.milvus_address import NotPublished, parse
 from indexer.settings import LOCAL, Settings
-from indexer.store import METRIC, Generation, Store, must_fit, rebuild
+from indexer.store import MAP, METRIC, Generation, Store, must_fit, rebuild
 from model.encoder import Encoder, Vectors
 from model.text import TEXT_FORM, query_text
 
 if TYPE_CHECKING:  # FAISS and bm25s are loaded by the searches that need them
+    from indexer.atlas import Map
     from indexer.lexical import LexicalIndex
     from indexer.vectors import Rows, VectorSource
 
@@ -87,6 +88,7 @@ class Snapshot:
         self._lock = threading.Lock()
         self._vectors: VectorSource | None = None
         self._words: LexicalIndex | None = None
+        self._map: Map | None = None
         with self._present():
             self.papers = PaperTable(self.path / "papers.arrow")
         self._agree("the program", "metric", METRIC)
@@ -131,9 +133,23 @@ class Snapshot:
                 self._words = opened
             return self._words
 
+    @property
+    def map(self) -> "Map | None":
+        """The map of the papers, None where none was drawn."""
+        if not self.manifest.mapped:
+            return None
+        from indexer.atlas import read
+
+        with self._lock, self._present():
+            if self._map is None:
+                opened = read(self.path)
+                self._agree(MAP, "papers", opened.papers)
+                self._map = opened
+            return self._map
+
     def load(self) -> None:
         """Load every part now: a loaded generation keeps answering when newer ones have replaced it."""
-        _ = self.vectors, self.words
+        _ = self.vectors, self.words, self.map
 
     @contextmanager
     def _present(self) -> Iterator[None]:

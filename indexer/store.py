@@ -28,6 +28,7 @@ from data.errors import UserError
 
 FORMAT = 1
 METRIC = "inner product of unit vectors"
+MAP = "map.arrow"  # of the papers; only where it was asked for, see indexer.atlas
 KEPT_GENERATIONS = 2  # the current one, and the one that a reader may be opening
 
 
@@ -56,6 +57,11 @@ class Manifest:
         """The updates since the corpus was last read whole: the source, the counts and the time of each."""
         updates: list[dict[str, Any]] = self.reading.get("updates", [])
         return updates
+
+    @property
+    def mapped(self) -> bool:
+        """Whether the generation has a map of its papers."""
+        return MAP in self.files
 
     def to_bytes(self) -> bytes:
         """JSON with a digest of itself, the same bytes for the same manifest."""
@@ -130,7 +136,7 @@ def build_arguments(root: Path, manifest: Manifest) -> list[str]:
             words += [f"--{name}", str(manifest.kept[name])]
     for author in manifest.kept.get("authors", ()):
         words += ["--author", author]
-    return words
+    return [*words, *["--map"] * manifest.mapped]
 
 
 @dataclass(frozen=True)
@@ -240,6 +246,17 @@ class Store:
     def next(self) -> Path:
         """Where a build puts the files of the generation to come."""
         return self.staging / "next"
+
+    def take_over(self, generation: Generation) -> None:
+        """Put a generation's files into `next`: as they never change, by links where the disk has these."""
+        shutil.rmtree(self.next, ignore_errors=True)
+        for name in generation.manifest.files:
+            source, target = generation.path / name, self.next / name
+            target.parent.mkdir(parents=True, exist_ok=True)
+            try:
+                target.hardlink_to(source)
+            except OSError:
+                shutil.copyfile(source, target)
 
     def publish(self, manifest: Manifest) -> Generation:
         """Make `next` the newest generation; the manifest's `files` is filled in here."""

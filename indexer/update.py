@@ -20,7 +20,7 @@ from data.errors import UserError
 from data.filter import Filter
 from data.paper import Paper
 from data.table import PaperTable, PaperWriter, write_rows
-from indexer import lexical, vectors
+from indexer import atlas, lexical, vectors
 from indexer.build import file_digest, keep_rejects, read_into, resolved, silent
 from indexer.shards import SHARD, Engine, Folder, Local, Progress, encode_missing
 from indexer.store import Generation, Manifest, Store, must_fit
@@ -125,6 +125,8 @@ def update(
                 precision = engine.precision(encoder)
                 blocks = map(folder.vectors, encode_missing(fresh, encoder, engine, folder, shard, progress))
             _fill(store.next, current, (papers, delta, fresh), blocks, plan, progress)
+            if current.manifest.mapped:
+                atlas.draw(store.next, progress, current.path)
             keep_rejects(store.next, reading)
             manifest = replace(
                 _manifest(current.manifest, change, plan.counts, reading),

@@ -49,10 +49,10 @@ PAYLOADS = (
 
 
 def build_index(root: Path, encoder: Encoder) -> Path:
-    """An index at `root` of LANDMARKS papers, one without an address, and one for each of PAYLOADS."""
+    """An index with its map, of LANDMARKS papers, one without an address, and one for each of PAYLOADS."""
     source = root.with_suffix(".jsonl")
     source.write_text("".join(json.dumps(record) + "\n" for record in records()), encoding="utf-8")
-    build(str(source), root, encoder)
+    build(str(source), root, encoder, with_map=True)
     return root
 
 

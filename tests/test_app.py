@@ -7,6 +7,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import pyarrow as pa
 import pytest
 from page_corpus import ADAM, ATTENTION, DPO, EUROPARL, LORA, NOT_LINKED, PAYLOADS, RARE_WORD, build_index
 from pybtex.database import parse_string
@@ -22,6 +23,7 @@ from indexer.search import LEXICAL_WEIGHT, Hit, Searcher
 from indexer.settings import RANKINGS, Settings
 from model.encoder import Encoder
 from model.training_data import read_documents, read_sources
+from pages.map import NAMED, OTHER, with_colours
 from pages.parts.question import EXAMPLES, PILLS
 from pages.parts.shown import lit, plain
 from pages.parts.side import RANKING_NAMES
@@ -711,3 +713,82 @@ def test_a_build_that_fails_says_why(about: Callable[[Path], AppTest], tmp_path:
     jobs()[str(root)].wait(PATIENCE)
     (error,) = about(root).error
     assert "gone" in error.value
+
+
+# The map
+
+
+@pytest.fixture
+def chart_of() -> Callable[[AppTest], tuple[dict[str, Any], list[dict[str, Any]]]]:
+    """chart_of(page) goes to the map and gives its specification and its rows."""
+
+    def opened(page: AppTest) -> tuple[dict[str, Any], list[dict[str, Any]]]:
+        page.switch_page("pages/map.py").run()
+        assert not page.exception
+        (chart,) = page.get("vega_lite_chart")
+        data = chart.proto.data.data or chart.proto.datasets[0].data.data
+        return json.loads(chart.proto.spec), pa.ipc.open_stream(data).read_all().to_pylist()
+
+    return opened
+
+
+def test_the_map_shows_every_paper_and_lights_none_before_a_search(
+    page: AppTest, engine: Searcher, chart_of: Callable[..., Any]
+) -> None:
+    spec, rows = chart_of(page)
+    assert [row["title"] for row in rows] == [paper.title for paper in engine.snapshot.papers]
+    assert all(row["rank"] is None for row in rows)
+    assert {field["field"] for field in spec["encoding"]["tooltip"]} >= {"title", "year"}
+    assert any("88 papers. Points near each other" in caption.value for caption in page.caption)
+
+
+def test_the_hits_of_the_mark_that_was_looked_at_are_lit(
+    page: AppTest, engine: Searcher, chart_of: Callable[..., Any]
+) -> None:
+    ask(page, EXAMPLES["Two marks"])
+    page.pills(key="mark").set_value(2).run()
+    hits = engine.search(parse(EXAMPLES["Two marks"]))[1]
+    _, rows = chart_of(page)
+    lit = {row["rank"]: row for row in rows if row["rank"] is not None}
+    assert {rank: row["title"] for rank, row in lit.items()} == {hit.rank: hit.paper.title for hit in hits}
+    where = {row["row"]: (row["x"], row["y"]) for row in rows if row["rank"] is None}
+    assert all(where[row["row"]] == (row["x"], row["y"]) for row in lit.values())
+    listed = [m.value for m in page.markdown if re.match(r"\d+\\. ", m.value)]
+    assert [line.split(" :small")[0] for line in listed] == [shown(hit) for hit in hits]
+
+
+def test_a_text_that_is_gone_is_lit_no_more(page: AppTest, chart_of: Callable[..., Any]) -> None:
+    ask(page, SENTENCE)
+    del page.query_params["q"]
+    page.run()
+    _, rows = chart_of(page)
+    assert all(row["rank"] is None for row in rows)
+
+
+def test_points_are_coloured_by_category_or_year(page: AppTest, chart_of: Callable[..., Any]) -> None:
+    spec, rows = chart_of(page)
+    assert spec["layer"][0]["encoding"]["color"]["field"] == "category"
+    assert {row["category"] for row in rows} <= set(spec["layer"][0]["encoding"]["color"]["scale"]["domain"])
+    page.segmented_control(key="colour").set_value("Year").run()
+    (chart,) = page.get("vega_lite_chart")
+    assert json.loads(chart.proto.spec)["layer"][0]["encoding"]["color"]["field"] == "year"
+
+
+def test_all_but_the_largest_categories_have_one_colour() -> None:
+    names = [f"c{n}" for n in range(NAMED + 3) for _ in range(n + 1)] + [""]
+    found = with_colours(names)
+    assert sorted(set(found) - {OTHER}) == sorted(f"c{n}" for n in range(3, NAMED + 3))
+    assert all(was == now for was, now in zip(names, found, strict=True) if now != OTHER)
+    assert found[-1] == OTHER
+
+
+def test_a_map_is_drawn_from_the_page(
+    open_page: Opener, tmp_path: Path, small_index: Path, chart_of: Callable[..., Any]
+) -> None:
+    root = shutil.copytree(small_index, tmp_path / "index")
+    page = open_page(root).switch_page("pages/map.py").run()
+    assert not page.get("vega_lite_chart")
+    press(page, "Draw the map")
+    assert jobs()[str(root)].wait(PATIENCE) == 0
+    _, rows = chart_of(open_page(root))
+    assert len(rows) == 30

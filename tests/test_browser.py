@@ -341,6 +341,61 @@ def test_the_page_on_the_index_draws_its_plots(visit: Visit) -> None:
     visit.picture("index")
 
 
+def test_the_map_lights_the_hits_and_opens_a_paper(visit: Visit, engine: Searcher) -> None:
+    visit.ask(SENTENCE)
+    visit.expect_hits(10)
+    first = engine.search(parse(SENTENCE))[0][0]
+    tooltip = point_at(visit, shown_map(visit))
+    expect(tooltip).to_contain_text(first.paper.title)
+    visit.picture("map")
+    visit.page.mouse.down()
+    visit.page.mouse.up()
+    expect(visit.page.get_by_text(first.paper.abstract)).to_be_visible()
+    visit.press("More like this")
+    expect(visit.page.get_by_text("Papers like")).to_be_visible()
+    visit.expect_hits(10)
+    (similar, *_) = engine.similar(first.paper.paper_id)
+    assert similar.paper.title in visible_text(visit.titles.first)
+
+
+def test_the_map_shows_hostile_papers_as_they_are(visit_at: Visitor, address: str, engine: Searcher) -> None:
+    text = f"The {RARE_WORD} [CITE]."
+    visit = visit_at(f"{address}/?{urlencode({'ranking': RANKING_NAMES['bm25'], 'q': text})}", PHONE)
+    visit.expect_hits(10)
+    tooltip = point_at(visit, shown_map(visit))
+    titles = {hit.paper.title for hit in engine.search(parse(text), 10, "bm25")[0]}
+    assert any(title in visible_text(tooltip) for title in titles)
+    visit.page.mouse.down()
+    visit.page.mouse.up()
+    expect(visit.page.get_by_role("button", name="More like this")).to_be_visible()
+    visit.rest()
+    assert visit.page.evaluate("window.pwned === undefined")
+    assert injected(visit) == []
+    assert too_wide(visit) == []
+
+
+def shown_map(visit: Visit) -> "Locator":
+    """Go to the map, and the point of the best hit when it is drawn: a few papers are drawn as SVG."""
+    visit.rest()
+    visit.page.get_by_role("link", name="The map").click()
+    expect(visit.page.get_by_role("heading", name="The map")).to_be_visible()
+    ranks = visit.page.locator("svg.marks [aria-roledescription='text mark']")
+    expect(ranks).to_have_count(10)
+    visit.rest()
+    return ranks.last
+
+
+def point_at(visit: Visit, point: "Locator") -> "Locator":
+    """Move the pointer over a point, which lies under its rank; what is then said of it."""
+    point.scroll_into_view_if_needed()
+    box = point.bounding_box()
+    assert box is not None
+    visit.page.mouse.move(box["x"] + box["width"] / 2, box["y"] + box["height"] / 2)
+    tooltip = visit.page.locator("#vg-tooltip-element.visible")
+    expect(tooltip).to_be_visible()
+    return tooltip
+
+
 @pytest.mark.parametrize(
     ("example", "title", "count"),
     [("Translation", ATTENTION, 10), ("Optimiser", ADAM, 10), ("Two marks", LORA, 10)],

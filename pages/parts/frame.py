@@ -19,6 +19,7 @@ def framed(title: str, page: Callable[[], None]) -> None:
     st.set_page_config(page_title=title, page_icon=ICON)
     with st.container(horizontal=True, horizontal_alignment="right", gap="medium"):
         st.page_link("app.py", label="Search", width="content")
+        st.page_link("pages/map.py", label="The map", width="content")
         st.page_link("pages/corpus.py", label="The index", width="content")
     try:
         page()

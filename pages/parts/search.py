@@ -51,6 +51,7 @@ def page() -> None:
     question = ask(engine, libraries)
     number = chosen_mark(question) if question and question.marks else None
     like = st.session_state.get("like", "")
+    st.session_state.pop("listed", None)
     if like:
         similar_papers(engine, like, number, wanted, libraries)
     elif question:
@@ -151,6 +152,7 @@ def listed(
     thumbs: Path | None,
 ) -> None:
     """A ranked list, or why there is none; thumbs go to a file, where there is one."""
+    st.session_state["listed"] = hits  # for the map
     if not hits:
         nothing = "No paper passes the filters." if wanted.keep else NO_WORDS
         st.info(nothing, icon=":material/search_off:")

@@ -11,7 +11,7 @@ from indexer.store import Store
 from pages.parts.shown import plain
 
 LOOK = 1.0  # seconds between two looks at a running command
-STAGES = {"reading": "Reading papers", "encoding": "Encoding papers"}
+STAGES = {"reading": "Reading papers", "encoding": "Encoding papers", "map": "Drawing the map"}
 
 
 @st.cache_resource
