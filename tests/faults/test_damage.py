@@ -19,6 +19,7 @@ from sketch import Sketcher
 import model.encoder
 from data.errors import UserError
 from indexer.build import build
+from model import shipped
 from model.encoder import Encoder
 
 pytest_plugins = ["proof"]
@@ -183,6 +184,23 @@ def test_a_damaged_base_model_is_refused_before_it_is_loaded(
             said,
         )
     proof.end("bit rot of the base model", count)
+
+
+@pytest.mark.parametrize("count", tries(10, 100))
+def test_damaged_shipped_weights_are_refused_with_both_digests(
+    count: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, proof: Proof
+) -> None:
+    copy = Path(shutil.copy(shipped.FILE, tmp_path))
+    monkeypatch.setattr(shipped, "FILE", copy)
+    monkeypatch.setattr(model.encoder, "_opened", lambda *_, **__: None)
+    choose = random.Random(9)
+    for number in range(count):
+        with harmed(copy, (flipped, cut)[number % 2], choose), pytest.raises(UserError) as refused:
+            Encoder("citemark")
+        said = str(refused.value)
+        both = len(set(re.findall(r"[0-9a-f]{64}", said))) == 2
+        proof.check(both and said.startswith(f"{copy} ") and "install citemark again" in said, said)
+    proof.end("bit rot of the shipped weights", count)
 
 
 def test_the_whole_base_model_is_guarded() -> None:

@@ -16,11 +16,14 @@ import pybtex.database
 import pytest
 from citeproc.source.json import CiteProcJSON
 from hostile import MARKUP, SIGNS, hostile_texts
+from proof import Proof
 
 from data.bibliography import bibtex_records
 from data.clean import Rejected, to_paper
 from data.exports import FORMATS, export
 from data.paper import Paper
+
+pytest_plugins = ["proof"]
 
 COUNT = 500
 FORMULAS = (
@@ -126,7 +129,7 @@ def ris_lines(text: str) -> list[list[str]]:
     return entries
 
 
-def test_bibtex_is_balanced_one_field_a_line_and_comes_back(papers: list[Paper]) -> None:
+def test_bibtex_is_balanced_one_field_a_line_and_comes_back(papers: list[Paper], proof: Proof) -> None:
     for paper in papers:
         entry = export([paper], "bibtex")
         first, *fields, last = entry.rstrip("\n").split("\n")
@@ -139,7 +142,9 @@ def test_bibtex_is_balanced_one_field_a_line_and_comes_back(papers: list[Paper])
         ((_, record),) = bibtex_records(entry)
         again = to_paper(record)
         # LaTeX has no name for some letters of small scripts, such as Ŧ and ĸ.
-        assert SequenceMatcher(None, letters(again.title), letters(paper.title), False).ratio() > 0.9
+        alike = SequenceMatcher(None, letters(again.title), letters(paper.title), False).ratio()
+        proof.check(alike > 0.9, f"{paper.title!r} came back as {again.title!r}")
+    proof.end("exports: BibTeX that comes back", COUNT)
 
 
 def balanced(text: str) -> bool:

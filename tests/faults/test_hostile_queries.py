@@ -12,6 +12,7 @@ import pytest
 from conftest import ROOT
 from hostile import hostile_texts, typed
 from page_client import Served, Visitor, shown
+from proof import Proof
 from streamlit.testing.v1 import AppTest
 
 from data.contexts import MAX_MARKS, MAX_QUERY, parse
@@ -21,7 +22,7 @@ from indexer.search import Searcher
 from indexer.settings import RANKINGS, Settings
 from model.encoder import Encoder
 
-pytest_plugins = ["door_servers", "page_client"]
+pytest_plugins = ["door_servers", "page_client", "proof"]
 
 MEGABYTE = 1_000_000
 AT_ONCE = 0.1  # seconds
@@ -43,7 +44,7 @@ def engine(small_index: Path, tiny: Encoder) -> Searcher:
 
 
 @pytest.mark.parametrize("count", [200, pytest.param(10_000, marks=FULL)])
-def test_the_core_answers_or_says_one_line(count: int, engine: Searcher) -> None:
+def test_the_core_answers_or_says_one_line(count: int, engine: Searcher, proof: Proof) -> None:
     answered, refused = 0, set()
     for number, text in enumerate(hostile_texts(count)):
         try:
@@ -56,13 +57,16 @@ def test_the_core_answers_or_says_one_line(count: int, engine: Searcher) -> None
             answered += 1
             assert len(found) == len(contexts[:5])
             assert all(hit.score == hit.score for hits in found for hit in hits)  # no NaN
+        proof.check(True, text)
     assert refused == {"is", "has"}  # empty; too many characters or marks
     assert answered > count // 2
+    proof.note = f"{answered:,} answered, the others one line"
+    proof.end("hostile query through the core", count)
 
 
 @pytest.mark.parametrize("count", [10, pytest.param(2000, marks=FULL)])
 def test_the_page_answers_or_says_one_line(
-    count: int, small_index: Path, monkeypatch: pytest.MonkeyPatch
+    count: int, small_index: Path, monkeypatch: pytest.MonkeyPatch, proof: Proof
 ) -> None:
     monkeypatch.setenv("CITEMARK_INDEX", str(small_index))
     monkeypatch.setenv("CITEMARK_K", "1")
@@ -75,6 +79,8 @@ def test_the_page_answers_or_says_one_line(
         for error in page.error:
             plain(shown(error.value))
         assert page.error or page.toggle or page.info, text
+        proof.check(True, text)
+    proof.end("hostile query through the page", count)
 
 
 LONG = {
@@ -115,7 +121,7 @@ def test_what_is_too_long_is_refused_before_any_token(tiny: Encoder, monkeypatch
             tiny.encode_contexts(parse(text))
 
 
-def check_refusals(ask: Callable[[str], tuple[int, str]], tries: int) -> None:
+def check_refusals(ask: Callable[[str], tuple[int, str]], tries: int, proof: Proof) -> None:
     """Every megabyte is refused in one line, and as fast as an empty text or in AT_ONCE.
 
     On a machine that is busy with other things even an empty text may take longer than AT_ONCE.
@@ -130,16 +136,15 @@ def check_refusals(ask: Callable[[str], tuple[int, str]], tries: int) -> None:
 
     empty = statistics.median(seconds(" ") for _ in range(5))
     taken = [seconds(text) for _ in range(tries) for text in map(typed, LONG.values())]
-    print(
-        f"\n{len(taken)} megabytes: median {statistics.median(taken) * 1e3:.1f} ms, "
-        f"an empty text {empty * 1e3:.1f} ms"
-    )
+    proof.tries = len(taken)
+    proof.note = f"in {statistics.median(taken) * 1e3:.1f} ms, an empty text in {empty * 1e3:.1f} ms"
     assert min(taken) < max(AT_ONCE, 2 * empty)
     assert statistics.median(taken) < max(AT_ONCE, 3 * empty)
+    proof.end("a megabyte is refused")
 
 
 @pytest.mark.parametrize("tries", [1, pytest.param(20, marks=FULL)])
-def test_a_megabyte_is_refused_by_http_at_once(tries: int, api: httpx2.Client) -> None:
+def test_a_megabyte_is_refused_by_http_at_once(tries: int, api: httpx2.Client, proof: Proof) -> None:
     def ask(text: str) -> tuple[int, str]:
         body = json.dumps({"text": text}, ensure_ascii=False).encode()
         try:
@@ -148,16 +153,18 @@ def test_a_megabyte_is_refused_by_http_at_once(tries: int, api: httpx2.Client) -
             return 413, "refused, and closed before all of it was sent"
         return answer.status_code, str(answer.json()["detail"])
 
-    check_refusals(ask, tries)
+    check_refusals(ask, tries, proof)
 
 
 @pytest.mark.parametrize("count", [50, pytest.param(2000, marks=FULL)])
-def test_http_answers_or_says_one_line(count: int, api: httpx2.Client) -> None:
+def test_http_answers_or_says_one_line(count: int, api: httpx2.Client, proof: Proof) -> None:
     for text in hostile_texts(count, seed=9):
         answer = api.post("/search", json={"text": typed(text), "k": 1})
         assert answer.status_code in (200, 422), answer.text
         if answer.status_code == 422:
             plain(answer.json()["detail"])
+        proof.check(True, text)
+    proof.end("hostile query through HTTP", count)
 
 
 def test_a_batch_has_so_many_contexts_and_no_more(api: httpx2.Client) -> None:
@@ -168,7 +175,7 @@ def test_a_batch_has_so_many_contexts_and_no_more(api: httpx2.Client) -> None:
 
 
 @pytest.mark.parametrize("tries", [1, pytest.param(5, marks=FULL)])
-def test_a_megabyte_is_refused_by_the_running_page_at_once(tries: int, page: Served) -> None:
+def test_a_megabyte_is_refused_by_the_running_page_at_once(tries: int, page: Served, proof: Proof) -> None:
     with Visitor(page.address) as visitor:
 
         def ask(text: str) -> tuple[int, str]:
@@ -178,7 +185,7 @@ def test_a_megabyte_is_refused_by_the_running_page_at_once(tries: int, page: Ser
             (alert,) = drawn.alerts
             return 413, shown(alert)
 
-        check_refusals(ask, tries)
+        check_refusals(ask, tries, proof)
         assert visitor.ask("tree search [CITE] for Go").toggles > 0  # and goes on answering
 
 

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from page_client import PATIENCE, Served, serving
 from page_corpus import PAYLOADS
+from proof import Proof
 
 from indexer.build import build
 from model.encoder import Encoder
@@ -22,7 +23,7 @@ from model.encoder import Encoder
 if TYPE_CHECKING:
     from playwright.sync_api import BrowserContext, Page
 
-pytest_plugins = ["page_client"]
+pytest_plugins = ["page_client", "proof"]
 
 sync_api = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser")
@@ -149,7 +150,7 @@ def at_rest(page: "Page") -> None:
 
 @pytest.mark.parametrize("count", [12, pytest.param(200, marks=pytest.mark.faults)])
 def test_payload_papers_are_inert(
-    count: int, tiny: Encoder, window: "BrowserContext", tmp_path: Path
+    count: int, tiny: Encoder, window: "BrowserContext", tmp_path: Path, proof: Proof
 ) -> None:
     papers = [hostile_paper(number, payload) for number, payload in enumerate(payloads(count))]
     assert len(papers) == count
@@ -175,7 +176,11 @@ def test_payload_papers_are_inert(
         assert page.locator("[data-testid=stMain]").evaluate(INJECTED) == []
         assert page.url.partition("?")[0].rstrip("/") == served.address  # the query stands in the address
         page.close()
+    for paper in papers:
+        proof.check(not faults, paper["title"])
     assert faults == []
+    proof.note = "no dialog, no script, no element of theirs, no request but to the page"
+    proof.end("HTML, markdown, LaTeX in papers", count)
 
 
 def test_the_policy_refuses_what_would_get_through(page: Served, window: "BrowserContext") -> None:
