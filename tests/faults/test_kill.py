@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from conftest import environment
+from conftest import environment, write_corpus
 from proof import Nursery, Proof, tries
 
 from indexer.search import Searcher, Snapshot
@@ -25,9 +25,10 @@ from indexer.store import Store
 
 pytest_plugins = ["proof"]
 
-BUILD = """
+DYING = """
 import importlib, os, signal
-from indexer import build
+from pathlib import Path
+from indexer import build, update
 
 source, root, module, names, moment, times = args
 build.SHARD = 64
@@ -49,8 +50,9 @@ if module:
         return given
 
     setattr(place, name, dies)
-build.build(source, __import__("pathlib").Path(root), encoder, shard=64)
 """
+BUILD = DYING + "build.build(source, Path(root), encoder, shard=64)"
+UPDATE = DYING + "update.update(Path(root), update.Change(source, whole=True), encoder, shard=16)"
 # where: module, function, before or after its work, the how maniest time; the generation that is served then
 STEPS = [
     ("indexer.store", "Store._own", "before", 1, 2),
@@ -81,6 +83,18 @@ STEPS = [
     ("shutil", "rmtree", "before", 2, 3),
     ("shutil", "rmtree", "after", 2, 3),
     ("indexer.store", "Store.publish", "after", 1, 3),
+]
+UPDATE_STEPS = [
+    ("data.corpus", "write", "after", 1, 2),
+    ("indexer.update", "_plan", "after", 1, 2),
+    ("indexer.update", "_written", "after", 1, 2),
+    ("indexer.shards", "Folder.write", "after", 2, 2),
+    ("indexer.update", "_fill", "before", 1, 2),
+    ("indexer.lexical", "_merge", "before", 1, 2),
+    ("indexer.update", "_fill", "after", 1, 2),
+    ("pathlib", "Path.rename", "before", 1, 2),
+    ("pathlib", "Path.rename", "after", 1, 3),
+    ("shutil", "rmtree", "before", 2, 3),
 ]
 Built = Callable[[], Path]
 
@@ -149,6 +163,35 @@ def test_a_kill_at_any_step_leaves_the_old_or_the_new_generation(
         proof.check(seen == expected and healed, f"{where}: generation {seen}, then {again} {err[-300:]}")
         shutil.rmtree(root)
     proof.end("crash in a build, at each step", len(steps))
+
+
+@pytest.mark.parametrize("steps", tries(UPDATE_STEPS[3:9:5], UPDATE_STEPS))
+def test_a_kill_in_an_update_leaves_the_old_or_the_new_generation(
+    steps: list[tuple[str, str, str, int, int]],
+    papers: list[dict[str, Any]],
+    sketch: Any,
+    built: Built,
+    nursery: Nursery,
+    tmp_path: Path,
+    proof: Proof,
+) -> None:
+    """Papers go, change and come; the update that follows ends where an unbroken one does."""
+    changed = [paper | {"abstract": "Another one."} for paper in papers[10:20]]
+    source = write_corpus(tmp_path / "changed.jsonl", [*changed, *papers[20:80]])
+    root = built()
+    code, _, err = nursery.run(UPDATE, source, root, "", "", "", 0)
+    assert code == 0, err
+    unbroken = content(root)
+    for step in steps:
+        *where, expected = step
+        root = built()
+        code, _, err = nursery.run(UPDATE, source, root, *where)
+        assert code == -signal.SIGKILL, f"{where}: never came there: {code} {err[-500:]}"
+        seen = readable(root, sketch)
+        again, _, err = nursery.run(UPDATE, source, root, "", "", "", 0)
+        healed = again == 0 and content(root) == unbroken
+        proof.check(seen == expected and healed, f"{where}: generation {seen}, then {again} {err[-300:]}")
+    proof.end("crash in an update, at each step", len(steps))
 
 
 @pytest.mark.parametrize("count", tries(4, 50))
