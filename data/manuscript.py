@@ -633,7 +633,7 @@ def _front_matter(source: Source) -> dict[str, object]:
     match = re.match(r"\ufeff?---[ \t]*\r?\n(.*?)\n(?:---|\.\.\.)[ \t]*(?=\r?\n|\Z)", source.text, re.DOTALL)
     try:
         fields = yaml.safe_load(match[1]) if match else None
-    except yaml.YAMLError:
+    except Exception:  # PyYAML raises whatever a date, a number or a tag that is none leads it to
         fields = None
     return fields if isinstance(fields, dict) else {}
 

@@ -121,7 +121,10 @@ FOUND = {
     "table.parquet": [parquet(title="9" * 5000 + "\n")],
     "page.xml": [b"<" + b"x" * 5000 + b"/>"],
     "contexts.csv": [b"9" * 5000 + b'text,cited_id\n"a [CITE], b",x\n'],
-    "draft.md": [MARKDOWN.replace(b"[CITE] and", b"[CITE](and", 1)],
+    "draft.md": [
+        MARKDOWN.replace(b"[CITE] and", b"[CITE](and", 1),
+        *(MARKDOWN.replace(b"A title", value) for value in (b"2026-13-45", b"9" * 5000, b"!!bool x")),
+    ],
 }
 
 
