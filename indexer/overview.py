@@ -60,6 +60,17 @@ def storage(manifest: Manifest) -> dict[str, int]:
     return sizes
 
 
+def searched(manifest: Manifest) -> str:
+    """How the vectors are searched, and what share of the answers of an exact search that finds."""
+    facts: dict[str, Any] = getattr(manifest, "vectors", {})  # nothing is said where it is exact
+    if facts.get("kind", "exact") == "exact":
+        return "exact: every vector is compared, so that recall against an exact search is 1"
+    return (
+        f"{facts['kind']}: recall against an exact search is {facts['recall']:.3f}, measured with "
+        f"{facts['queries']:,} queries"
+    )
+
+
 @dataclass(frozen=True)
 class Measured:
     """The report of an evaluation: its rankings, each with its measures, intervals and seconds."""

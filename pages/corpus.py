@@ -6,9 +6,9 @@ from pathlib import Path
 import streamlit as st
 
 from indexer.build import REJECTS
-from indexer.overview import Counts, Measured, evaluation_of, last_evaluation, storage
+from indexer.overview import Counts, Measured, evaluation_of, last_evaluation, searched, storage
 from indexer.search import Searcher
-from indexer.settings import Settings, from_environment
+from indexer.settings import LOCAL, Settings, from_environment
 from indexer.store import Manifest, Store, build_arguments
 from pages.parts.frame import framed
 from pages.parts.search import searcher
@@ -87,6 +87,7 @@ def made_of(engine: Searcher, settings: Settings) -> None:
         "Source": manifest.source,
         "Encoder": f"{manifest.encoder}, {manifest.dimension} dimensions, {manifest.precision}",
         "Fingerprint": f"{manifest.encoder_fingerprint}, text form {manifest.text_form}",
+        "Vector search": searched(manifest) if settings.engine == LOCAL else f"searched by {settings.engine}",
         "Built": f"{manifest.created.replace('T', ' ')[:16]} UTC, in {manifest.seconds:,.0f} s",
     }
     facts |= {name.capitalize(): f"{size / 1e6:,.2f} MB on disk" for name, size in storage(manifest).items()}

@@ -178,7 +178,8 @@ def chart(colour: str, categories: Sequence[str], lit: bool) -> dict[str, Any]:
             },
         ],
         "config": {
-            "legend": {"orient": "bottom", "columns": 5, "symbolOpacity": 1},
+            # Three columns of so many pixels fit on a phone.
+            "legend": {"orient": "bottom", "columns": 3, "labelLimit": 84, "symbolOpacity": 1},
             "view": {"stroke": None},
         },
     }

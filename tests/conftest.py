@@ -297,7 +297,7 @@ def process(tmp_path: Path) -> Callable[..., subprocess.CompletedProcess[str]]:
             env=environment(**variables),
             capture_output=True,
             text=True,
-            timeout=120,
+            timeout=300,
             check=False,
         )
 

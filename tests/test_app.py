@@ -33,7 +33,7 @@ from pages.parts.work import jobs
 APP = str(Path(__file__).parent.parent / "app.py")
 SENTENCE = "Neural machine translation with attention [CITE] learns to align and translate jointly."
 TWO = "Adam [CITE] trains all networks. Low-rank updates [CITE] adapt the language model."
-PATIENCE = 120  # seconds: the first search loads the encoder
+PATIENCE = 300  # seconds: the first search loads the encoder
 FIND = "Find papers"
 
 Opener = Callable[..., AppTest]
@@ -116,7 +116,7 @@ def upload(page: AppTest, label: str, name: str, content: str) -> None:
 
 def chosen(page: AppTest) -> list[str]:
     """The keys of the basket's papers, in its order."""
-    found = [re.match(r":gray-badge\[(.+?)\] ", m.value) for m in page.markdown]
+    found = [re.fullmatch(r":gray-badge\[(.+?)\]", m.value) for m in page.markdown]
     return [match[1] for match in found if match]
 
 
@@ -167,6 +167,17 @@ def test_a_title_links_to_the_paper(page: AppTest, sentence: str, title: str, ur
 def test_a_paper_without_an_address_is_not_linked(page: AppTest) -> None:
     ask(page, "Fieldwork on the quagga [CITE].")
     assert f"1\\. **{plain(NOT_LINKED)}**" == drawn(page)[0]
+
+
+def test_nothing_moves_when_what_was_found_is_drawn_again(page: AppTest) -> None:
+    def places() -> list[tuple[int, str]]:
+        return [(place, child.type) for place, child in page.main.children.items()]
+
+    ask(page, SENTENCE)
+    before = places()
+    assert len(before) > 10
+    page.run()
+    assert places() == before
 
 
 def test_the_number_of_results_is_chosen_by_the_user(page: AppTest) -> None:
@@ -672,6 +683,7 @@ def test_the_index_says_what_it_is(about: Callable[[Path], AppTest], index: Path
     facts = {metric.label: metric.value for metric in page.metric}
     assert facts["Papers"] == str(len(engine.snapshot.papers))
     assert facts["Built"] == engine.snapshot.manifest.created[:10]
+    assert any("recall against an exact search" in value for value in page.table[0].value["value"])
     assert page.code[0].value == f"indexer evaluate starter --index {index}"
 
 

@@ -45,6 +45,7 @@ FLAGS = (
 SCREENSHOTS = Path(__file__).parent / "screenshots"
 SENTENCE = "Neural machine translation with attention [CITE] learns to align and translate jointly."
 PATIENCE = 180_000  # ms: the first search loads the encoder, on a machine that may be busy
+OPENED = {"Abstract": "stText", "BibTeX": "stCode"}  # what the toggles of a hit draw
 DESK, PHONE = (1200, 900), (390, 844)
 
 pytestmark = [
@@ -84,6 +85,13 @@ class Visit:
         """Look at the papers of this mark."""
         self.rest()
         self.page.locator(".st-key-mark").get_by_text(str(number), exact=True).click()
+
+    def open(self, rank: int, toggle: str) -> None:
+        """Open what a hit shows on demand, and wait for it: a card being drawn anew misses a click."""
+        self.rest()
+        self.hit(rank).get_by_text(toggle, exact=True).click()
+        expect(self.hit(rank).get_by_test_id(OPENED[toggle])).to_be_visible()
+        self.rest()
 
     def expect_hits(self, count: int) -> None:
         """Wait until the answer has this many hits and is drawn to its end."""
@@ -251,6 +259,7 @@ def test_a_typed_sentence_finds_its_paper(visit: Visit) -> None:
 
 
 def test_ctrl_enter_searches(visit: Visit) -> None:
+    visit.rest()
     visit.page.get_by_role("textbox", name="Your text").fill(SENTENCE)
     visit.page.keyboard.press("Control+Enter")
     visit.expect_hits(10)
@@ -334,6 +343,7 @@ def test_a_search_is_shared_by_its_address_and_gone_back_to(visit: Visit, visit_
 
 
 def test_the_page_on_the_index_draws_its_plots(visit: Visit) -> None:
+    visit.rest()
     visit.page.get_by_role("link", name="The index").click()
     expect(visit.page.get_by_role("heading", name="Papers by year")).to_be_visible()
     expect(visit.page.locator("[data-testid=stVegaLiteChart] :is(canvas, svg.marks)")).to_have_count(2)
@@ -403,6 +413,7 @@ def point_at(visit: Visit, point: "Locator") -> "Locator":
 def test_an_example_fills_the_text_and_is_searched(
     visit: Visit, example: str, title: str, count: int
 ) -> None:
+    visit.rest()
     visit.page.get_by_text(example, exact=True).click()
     visit.expect_hits(count)
     assert title in visible_text(visit.titles.first)
@@ -414,11 +425,10 @@ def test_an_abstract_opens_and_closes(visit: Visit, engine: Searcher) -> None:
     visit.expect_hits(10)
     abstract = visit.page.get_by_text(engine.search(parse(SENTENCE))[0][0].paper.abstract, exact=True)
     expect(abstract).to_have_count(0)
-    toggle = visit.hit(1).get_by_text("Abstract", exact=True)
-    toggle.click()
+    visit.open(1, "Abstract")
     expect(abstract).to_be_visible()
     visit.picture("abstract")
-    toggle.click()
+    visit.hit(1).get_by_text("Abstract", exact=True).click()
     expect(abstract).to_have_count(0)
 
 
@@ -427,7 +437,7 @@ def test_bibtex_is_shown_and_stays_while_another_opens(visit: Visit, engine: Sea
     visit.expect_hits(10)
     hits = engine.search(parse(SENTENCE))[0]
     for rank in (1, 2):
-        visit.hit(rank).get_by_text("BibTeX", exact=True).click()
+        visit.open(rank, "BibTeX")
         expect(visit.page.get_by_test_id("stCode")).to_have_count(rank)
     codes = visit.page.get_by_test_id("stCode").locator("code").all_inner_texts()
     assert [code.strip() for code in codes] == [bibtex(hit.paper).strip() for hit in hits[:2]]
@@ -462,7 +472,7 @@ def test_hostile_papers_are_shown_as_they_are(visit: Visit, engine: Searcher) ->
     visit.expect_hits(len(PAYLOADS))
     (hits,) = engine.search(parse(f"The {RARE_WORD} [CITE]."), 50, "bm25")
     assert len(hits) == len(PAYLOADS)
-    for toggle, opened in (("Abstract", "stText"), ("BibTeX", "stCode")):
+    for toggle, opened in OPENED.items():
         buttons = visit.page.get_by_text(toggle, exact=True)
         expect(buttons).to_have_count(len(PAYLOADS))
         for count, button in enumerate(buttons.all(), 1):
@@ -517,13 +527,13 @@ def test_a_hostile_text_of_the_user_is_shown_as_it_is(visit: Visit) -> None:
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 def test_a_narrow_screen_never_scrolls_sideways(visit_at: Visitor, address: str, scheme: str) -> None:
     visit = visit_at(address, PHONE, scheme)
+    visit.rest()
     assert too_wide(visit) == []
     visit.picture(f"narrow-empty-{scheme}")
     visit.ask(f"{EXAMPLES['Two marks']} {'x' * 300} [CITE]")
     visit.expect_hits(10)
-    for toggle in ("Abstract", "BibTeX"):
-        visit.hit(1).get_by_text(toggle, exact=True).click()
-    expect(visit.page.get_by_test_id("stCode")).to_be_visible()
+    for toggle in OPENED:
+        visit.open(1, toggle)
     assert too_wide(visit) == []
     visit.picture(f"narrow-{scheme}")
 
@@ -550,9 +560,8 @@ def test_both_themes_are_readable(visit_at: Visitor, address: str, scheme: str) 
     visit = visit_at(address, scheme=scheme)
     visit.ask(EXAMPLES["Two marks"])
     visit.expect_hits(10)
-    for toggle in ("Abstract", "BibTeX"):
-        visit.hit(1).get_by_text(toggle, exact=True).click()
-    expect(visit.page.locator("code", has_text="author")).to_be_visible()
+    for toggle in OPENED:
+        visit.open(1, toggle)
     background = visit.page.locator("[data-testid=stApp]").evaluate(
         "e => getComputedStyle(e).backgroundColor"
     )
@@ -592,7 +601,7 @@ def test_the_first_run_leads_to_a_search(visit_at: Visitor, index: Path, tmp_pat
         expect(visit.page.get_by_text(f"indexer build starter --index {root}")).to_be_visible()
         visit.picture("first-run")
         shutil.copytree(index, root)
-        visit.page.get_by_role("button", name="Look again").click()
+        visit.press("Look again")
         papers = LANDMARKS + 1 + len(PAYLOADS)
         visit.ask(SENTENCE)
         visit.expect_hits(10)

@@ -3,10 +3,11 @@
 import json
 from collections import Counter
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 from indexer.measures import CUTOFFS
-from indexer.overview import counts, evaluation_of, last_evaluation, storage
+from indexer.overview import counts, evaluation_of, last_evaluation, searched, storage
 from indexer.search import Searcher
 from indexer.store import Store
 
@@ -25,6 +26,13 @@ def test_storage_is_every_byte_of_the_index(index: Path) -> None:
     assert set(sizes) == {"records", "vectors", "words"}
     files = [f for f in generation.path.rglob("*") if f.is_file() and f.name != "manifest.json"]
     assert sum(sizes.values()) == sum(f.stat().st_size for f in files)
+
+
+def test_how_the_vectors_are_searched_is_said_with_its_recall(index: Path) -> None:
+    manifest = Store(index).open().manifest
+    assert "recall against an exact search is 1" in searched(manifest)
+    lists: Any = SimpleNamespace(vectors={"kind": "lists", "recall": 0.98765, "queries": 1256})
+    assert "recall against an exact search is 0.988, measured with 1,256 queries" in searched(lists)
 
 
 def test_the_last_evaluation_is_found_beside_the_index(tmp_path: Path) -> None:

@@ -36,16 +36,15 @@ def shown_basket(question: Question | None, libraries: Sequence[Bibliography]) -
                 st.selectbox("Marks become", FORMS, format_func=FORM_NAMES.__getitem__, key="form")
         written = write(chosen, question.draft if question else None, libraries, style)
         for paper in chosen.papers:
-            with st.container(
-                horizontal=True, vertical_alignment="center", horizontal_alignment="distribute"
-            ):
-                st.markdown(
-                    f":gray-badge[{plain(written.keys[paper.paper_id])}] {plain(paper.title)}",
-                    width="stretch",
-                )
-                if st.button("Remove", key=f"remove {paper.paper_id}", type="tertiary"):
-                    st.session_state["basket"] = chosen.without(paper)
-                    st.rerun()
+            with st.container(gap=None):  # the title below: however long, it moves no button
+                with st.container(
+                    horizontal=True, vertical_alignment="center", horizontal_alignment="distribute"
+                ):
+                    st.markdown(f":gray-badge[{plain(written.keys[paper.paper_id])}]", width="content")
+                    if st.button("Remove", key=f"remove {paper.paper_id}", type="tertiary"):
+                        st.session_state["basket"] = chosen.without(paper)
+                        st.rerun()
+                st.markdown(plain(paper.title))
         if question and question.marks:
             cited_text(question, written)
         downloads(written)

@@ -106,8 +106,9 @@ def found_for(
     """The hits for every context, and how long they took; what was found stays until something changes."""
     state = st.session_state
     asked = (question.contexts, wanted, engine.snapshot.path, [library.source for library in libraries])
+    bar = st.empty()  # has its place in every run: else all cards below move up in the next one
     if "found" not in state or state["found"][0] != asked:
-        bar = st.progress(0.0, text="Searching …")
+        bar.progress(0.0, text="Searching …")
         began = time.perf_counter()
         found = find(
             engine,
