@@ -1,7 +1,7 @@
 """Citing contexts: a text with `[CITE]` where the citation belongs, and the papers it cites."""
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -39,6 +39,21 @@ class Query:
     cited_ids: tuple[str, ...]
     year: int | None = None
     family: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Citation:
+    """One known citation: a text with a mark, the paper that it is from and the paper that it cites there."""
+
+    cited_id: str
+    citing_id: str
+    text: str
+    year: int | None = None
+
+
+def citations(queries: Iterable[Query]) -> list[Citation]:
+    """The citations that queries are made of."""
+    return [Citation(cited, q.citing_id, q.context.text, q.year) for q in queries for cited in q.cited_ids]
 
 
 def parse(source: str) -> list[Context]:

@@ -3,7 +3,7 @@
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import cached_property, partial
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 import pyarrow as pa
@@ -119,6 +119,31 @@ def _any(lists: pa.ListArray, kept: Callable[[pa.Array], Mask]) -> Mask:
     mask: Mask = np.zeros(len(lists), np.bool_)
     mask[_numbers(pc.list_parent_indices(lists))[kept(lists.flatten())]] = True
     return mask
+
+
+class Allowed(Protocol):
+    """Rows that a search may look at: by a mask over all, or by their numbers in order."""
+
+    @property
+    def mask(self) -> Mask: ...
+
+    @property
+    def rows(self) -> NDArray[np.int64]: ...
+
+    def __len__(self) -> int: ...
+
+    def __hash__(self) -> int: ...
+
+
+class Chosen:
+    """Rows that are known by a mask, and not by a filter."""
+
+    def __init__(self, mask: Mask) -> None:
+        self.mask = mask
+        self.rows = np.flatnonzero(mask)
+
+    def __len__(self) -> int:
+        return len(self.rows)
 
 
 class Selection:

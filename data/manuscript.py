@@ -246,6 +246,11 @@ class Draft:
         """The draft as the paper that it will be."""
         return Paper("draft", self.title or "untitled", self.abstract)
 
+    @property
+    def told(self) -> Paper | None:
+        """Its title and abstract, as far as it has them: what helps a search."""
+        return Paper("", self.title, self.abstract) if self.title or self.abstract else None
+
 
 def read_draft(path: Path) -> Draft:
     r"""The draft whose main file this is, with what it includes from its own folder.

@@ -9,7 +9,7 @@ from data.bibliography import bibtex
 from data.contexts import Context
 from data.library import keys_for
 from data.paper import Paper
-from indexer.search import Hit
+from indexer.search import Hit, Searcher
 
 
 def release() -> str:
@@ -20,11 +20,20 @@ def release() -> str:
         return "0"
 
 
-def answer(contexts: Sequence[Context], found: Sequence[Sequence[Hit]]) -> dict[str, Any]:
+def score_of(hit: Hit) -> str:
+    """The score as people read it: a probability in percent, any other as a number."""
+    return f"{hit.score:.3f}" if hit.probability is None else f"{hit.probability:.1%}"
+
+
+def answer(searcher: Searcher, contexts: Sequence[Context], found: Sequence[Sequence[Hit]]) -> dict[str, Any]:
     """The contexts of a text with the hits of each."""
     return {
         "contexts": [
-            {"text": context.text, "hits": [hit.as_dict() for hit in hits]}
+            {
+                "text": context.text,
+                "nothing_fits": searcher.nothing_fits(hits),
+                "hits": [hit.as_dict() for hit in hits],
+            }
             for context, hits in zip(contexts, found, strict=True)
         ]
     }

@@ -4,8 +4,10 @@ from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
+from data.clean import text
 from data.contexts import MAX_QUERY
 from data.filter import Filter
+from data.paper import Paper
 
 MAX_BATCH = 100
 MAX_CONTEXTS = 500  # of a batch, whose texts may have several marks each
@@ -36,11 +38,25 @@ class Kept(BaseModel):
         return Filter(tuple(self.categories), self.since, self.until, tuple(self.authors))
 
 
+class DraftText(BaseModel):
+    """What is being written: it helps to rank."""
+
+    model_config = ConfigDict(extra="forbid")
+    title: Annotated[str, Field(max_length=1000)] = ""
+    abstract: Annotated[str, Field(max_length=MAX_QUERY)] = ""
+
+    def paper(self) -> Paper | None:
+        """The same as a Paper."""
+        title, abstract = text(self.title), text(self.abstract)
+        return Paper("", title, abstract) if title or abstract else None
+
+
 class Asked(Kept):
     """What every search may say."""
 
+    draft: DraftText = Field(DraftText(), description="The title and abstract of what is being written")
     k: Annotated[int, Field(ge=1, le=MAX_K)] | None = Field(None, description="Papers to list")
-    ranking: Literal["hybrid", "dense", "bm25"] | None = Field(None, description="How to rank them")
+    ranking: Literal["best", "hybrid", "dense", "bm25"] | None = Field(None, description="How to rank them")
 
 
 Text = Annotated[str, Field(min_length=1, max_length=MAX_QUERY)]
@@ -92,19 +108,34 @@ class PaperRecord(BaseModel):
     url: str | None
 
 
+class CitedLike(BaseModel):
+    """A sentence by which another paper cites it."""
+
+    citing_id: str
+    text: str
+
+
 class FoundPaper(PaperRecord):
-    """A paper found: the score orders the hits of a context, dense and bm25 are its parts."""
+    """A paper found: the score orders the hits of a context, the others are what it comes from.
+
+    probability is that of being the cited paper, cited how many citations the index knows.
+    """
 
     rank: int
     score: float
     dense: float | None
     bm25: float | None
+    profile: float | None
+    probability: float | None
+    cited: int
+    cited_like: list[CitedLike]
 
 
 class ContextAnswer(BaseModel):
-    """The papers for one mark of the text."""
+    """The papers for one mark of the text, and whether none of them is likely to be the one."""
 
     text: str
+    nothing_fits: bool
     hits: list[FoundPaper]
 
 

@@ -15,7 +15,8 @@ from data.library import Bibliography, Entry
 from data.manuscript import Citation, Draft, Sentence
 from data.matching import find_records, normal_title
 from data.paper import Paper
-from indexer.search import Hit, Ranked, Searcher, Snapshot
+from indexer.search import Hit, Ranked, Searcher
+from indexer.snapshot import Snapshot
 
 FIT_RANK = 1000  # a cited paper that stands lower than this fits its sentence badly; see docs/drafts.md
 YEARS_APART = 2  # from preprint to journal; more is an error

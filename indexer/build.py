@@ -8,16 +8,19 @@ from collections.abc import Iterator
 from dataclasses import asdict
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any
 
 from data import corpus
+from data.contexts import Citation, read_queries
 from data.corpus import Reading
 from data.errors import UserError
 from data.files import write_atomically
 from data.filter import Filter
 from data.paper import Paper
 from data.table import PaperTable
-from indexer import atlas, lexical, room, vectors
+from indexer import atlas, evidence, lexical, room, starter_evidence, vectors
 from indexer.shards import SHARD, Engine, Folder, Local, Progress, encode_missing
+from indexer.snapshot import EVIDENCE
 from indexer.store import METRIC, Generation, Manifest, Store
 from model.encoder import Encoder, Vectors
 from model.text import TEXT_FORM
@@ -34,11 +37,14 @@ def resolved(source: str) -> str:
     return str(Path(source).resolve()) if source != "starter" and Path(source).exists() else source
 
 
-def check(source: str, root: Path) -> None:
+def check(source: str, root: Path, contexts: str | None = None) -> None:
     """Raise at once what would stop a build before its first paper; call it before loading an encoder.
 
-    Raises UserError for a source that is not there or not readable, and an unwritable or busy `root`.
+    Raises UserError for a source or contexts that are not there or not readable, and an unwritable or
+    busy `root`.
     """
+    if contexts is not None:
+        read_queries(contexts)
     if not (source.endswith(".bib") and Path(source).is_file()):  # BibTeX is parsed whole: once is enough
         next(corpus.read(source, Reading()), None)
     with Store(root).writing():
@@ -56,6 +62,7 @@ def build(
     engine: Engine | None = None,
     shards: str | None = None,
     with_map: bool = False,
+    contexts: str | None = None,
 ) -> tuple[Generation, Reading]:
     """Build an index of `source` (see data.corpus.read) at `root` and publish it.
 
@@ -63,6 +70,7 @@ def build(
     and every shard of `shard` papers whose texts and encoder are the same. The shards lie in the staging
     folder, or at the URL `shards`, where they stay. `engine` encodes them; by default this process does.
     With `with_map` the map of the papers is drawn, too (see indexer.atlas).
+    `contexts` is a file of known citations (see data.contexts.read_queries) that the index is to know.
     The index that is being served, if any, is untouched until the new one is whole.
 
     Raises UserError for an unreadable source, a corpus with too many rejects, an unwritable or
@@ -76,13 +84,15 @@ def build(
     with store.writing():
         try:
             papers, reading = _read(store, source, keep, max_rejects, progress)
+            known, told = _known(contexts, papers)
             here = None if shards else store.staging / "shards"
-            room.check(store.staging, papers, encoder.dimension, here)
+            room.check(store.staging, papers, encoder.dimension, here, len(known))
             folder = Folder(shards or str(here))
             names = encode_missing(papers, encoder, engine, folder, shard, progress)
             _fill(store.next, store.staging / "papers.arrow", folder, names, encoder, progress)
             if with_map:
                 atlas.draw(store.next, progress)
+            _fill_evidence(store, known, source, encoder, progress)
             keep_rejects(store.next, reading)
             manifest = Manifest(
                 papers=len(papers),
@@ -97,7 +107,7 @@ def build(
                 corpus_hash=file_digest(store.staging / "papers.arrow"),
                 created=datetime.now(UTC).isoformat(timespec="seconds"),
                 seconds=round(time.monotonic() - began, 1),
-                reading=reading.as_dict(),
+                reading=reading.as_dict() | told,
             )
             return store.publish(manifest), reading
         except OSError as error:
@@ -164,6 +174,30 @@ def _fill(
 
     vectors.write(target / "vectors.faiss", encoder.dimension, blocks())
     lexical.write(target / "words", texts())
+
+
+def _known(source: str | None, papers: PaperTable) -> tuple[list[Citation], dict[str, Any]]:
+    """The citations of a contexts file, and what the manifest says of them."""
+    if source is None:
+        return [], {}
+    found, reading = evidence.read(source)
+    here = papers.rows_of([citation.cited_id for citation in found]) >= 0
+    known = [citation for citation, kept in zip(found, here.tolist(), strict=True) if kept]
+    facts = {"source": resolved(source), "citations": len(known), "of_other_papers": len(found) - len(known)}
+    return known, {"contexts": facts | {"rejected": reading.rejected}}
+
+
+def _fill_evidence(
+    store: Store, known: list[Citation], source: str, encoder: Encoder, progress: Progress
+) -> None:
+    """The known citations of the generation to come; those that ship for the starter corpus."""
+    if known:
+        encoded = evidence.encoded(known, encoder, store.staging / "contexts", progress)
+        evidence.write(store.next / EVIDENCE, evidence.known(known, encoded))
+    elif source == "starter":
+        shipped = starter_evidence.load(encoder.fingerprint)
+        if shipped:
+            evidence.write(store.next / EVIDENCE, shipped)
 
 
 def file_digest(path: Path) -> str:

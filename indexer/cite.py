@@ -22,6 +22,7 @@ from data.library import Bibliography, keys_for, read_bibliography, with_entries
 from data.manuscript import LATEX, MARKDOWN, Draft, Mark, Source, fill, parse_draft, read_draft, source_of
 from data.matching import normal_title, same_paper
 from data.paper import Paper
+from indexer.answers import score_of
 from indexer.search import Hit, Searcher
 
 SHOWN = 9  # papers a mark can be asked about: each is one key
@@ -94,7 +95,7 @@ def suggest(
     Left out are the draft itself and what the same command cites already.
     """
     cited = [mark_papers(mark, libraries) for mark in draft.marks]
-    found = find(searcher, [mark.context for mark in draft.marks], k, None, keep, draft.title, cited)
+    found = find(searcher, [mark.context for mark in draft.marks], k, None, keep, draft.told, cited)
     return [Suggestion(mark, hits) for mark, hits in zip(draft.marks, found, strict=True)]
 
 
@@ -104,25 +105,25 @@ def find(
     k: int | None = None,
     ranking: str | None = None,
     keep: Filter | None = None,
-    title: str = "",
+    draft: Paper | None = None,
     cited: Sequence[Sequence[Paper]] = (),
     progress: Progress = lambda done, total: None,
     run: Callable[[Callable[[], list[list[Hit]]]], list[list[Hit]]] = lambda work: work(),
 ) -> list[tuple[Hit, ...]]:
-    """The best k papers for each context, but for the draft of this title and what it cites there already.
+    """The best k papers for each context, but for the draft itself and what it cites there already.
 
-    They are found in batches of BATCH contexts, each through `run`, for instance a queue's; a context
-    without words has none.
+    What is known of the draft helps to find them: see Searcher.search. They are found in batches of BATCH
+    contexts, each through `run`, for instance a queue's; a context without words has none.
     """
     k = searcher.settings.k if k is None else k
     cited = cited or [()] * len(contexts)
-    more = bool(title) + max(map(len, cited), default=0)
-    spelt = normal_title(title)
+    more = bool(draft) + max(map(len, cited), default=0)
+    spelt = normal_title(draft.title) if draft else ""
     found: list[tuple[Hit, ...]] = []
     for start in range(0, len(contexts), BATCH):
         batch = contexts[start : start + BATCH]
         asked = [context for context in batch if _has_words(context)]
-        search = partial(searcher.search, asked, min(k + more, 1000), ranking, keep)
+        search = partial(searcher.search, asked, min(k + more, 1000), ranking, keep, draft)
         answers = iter(run(search) if asked else ())
         for place, context in enumerate(batch, start):
             hits = next(answers) if _has_words(context) else ()
@@ -319,7 +320,7 @@ def hit_lines(place: int, hit: Hit, libraries: Sequence[Bibliography]) -> Iterat
     paper = hit.paper
     who = ", ".join(paper.authors) if len(paper.authors) <= 2 else f"{paper.authors[0]} et al."
     known = next(filter(None, map(_known_as(paper), libraries)), "")
-    yield f"{place:3}  {hit.score:6.3f}  {paper.title}"
+    yield f"{place:3}  {score_of(hit):>6}  {paper.title}"
     facts = (who, str(paper.year or ""), paper.url or paper.paper_id, known)
     yield f"{'':13}" + "  ".join(fact for fact in facts if fact)
 

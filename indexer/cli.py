@@ -17,10 +17,13 @@ from indexer.commands_corpora import contexts as contexts_command
 from indexer.commands_corpora import harvest, split
 from indexer.commands_doors import lsp, mcp, serve
 from indexer.commands_draft import audit, cite, export
+from indexer.commands_fit import fit
 from indexer.commands_map import draw_map
 from indexer.commands_milvus import publish
 from indexer.commands_update import update
 from indexer.options import (
+    contexts_option,
+    draft_options,
     engine_option,
     filter_options,
     index_options,
@@ -29,10 +32,11 @@ from indexer.options import (
     rejects_option,
     settings_of,
 )
-from indexer.settings import RANKINGS, Settings
+from indexer.settings import RANKINGS, STAGES, Settings
 
 if TYPE_CHECKING:
     from data.filter import Filter
+    from data.paper import Paper
     from indexer.search import Hit
     from indexer.store import Manifest
 
@@ -65,7 +69,7 @@ def main() -> None:
     A first round: `indexer build starter`, then `indexer search "… [CITE] …"`.
 
     Defaults come from the environment: CITEMARK_INDEX (citemark-index), CITEMARK_DEVICE (auto),
-    CITEMARK_RANKING (hybrid), CITEMARK_K (10), CITEMARK_ENGINE (local).
+    CITEMARK_RANKING (best), CITEMARK_RANKER (the one that ships), CITEMARK_K (10), CITEMARK_ENGINE (local).
     """
 
 
@@ -75,6 +79,7 @@ def main() -> None:
 @click.option(
     "--encoder", default="citemark", show_default=True, help="citemark, minilm, a folder or a hub name."
 )
+@contexts_option
 @filter_options("Keep")
 @rejects_option
 @click.option("--map", "with_map", is_flag=True, help="Draw a map of the papers, too, for the page.")
@@ -84,6 +89,7 @@ def build(
     index: Path | None,
     device: str | None,
     encoder: str,
+    contexts: str | None,
     keep: "Filter",
     max_rejects: float,
     with_map: bool,
@@ -94,7 +100,9 @@ def build(
     SOURCE is a file (.jsonl, .json or .csv, plain, .gz or .zst; .parquet; .bib; arXiv's metadata
     snapshot as it is; dumps of OpenAlex and Semantic Scholar; the ACL Anthology's .xml; Zotero's .json
     and .rdf), a folder of them, a BEIR folder, `starter`, or a Hugging Face data set
-    (hf:owner/name). A build that was killed goes on when the same command is run again.
+    (hf:owner/name). With --contexts, a file of text, citing_id and cited_id, the index knows how others cite
+    its papers: it ranks by that, too, and shows it. A build that was killed goes on when the same command is
+    run again.
     """
     settings = settings_of(index=index, device=device)
     from indexer.build import REJECTS
@@ -103,7 +111,7 @@ def build(
     from indexer.progress import Bars
     from model.encoder import Encoder
 
-    check_build(source, settings.index)
+    check_build(source, settings.index, contexts)
     with Bars() as bars:
         generation, reading = build_index(
             source,
@@ -113,6 +121,7 @@ def build(
             max_rejects,
             bars,
             with_map=with_map,
+            contexts=contexts,
         )
     list_rejects(reading, generation.path / REJECTS)
     manifest = generation.manifest
@@ -130,8 +139,9 @@ def build(
 @index_options
 @engine_option
 @click.option("-k", type=click.IntRange(1, 1000), help="Papers to list [default: 10].")
-@click.option("--ranking", type=click.Choice(RANKINGS), help="[default: hybrid]")
+@click.option("--ranking", type=click.Choice(RANKINGS), help="[default: best]")
 @filter_options("Only")
+@draft_options
 @click.option("--json", "as_json", is_flag=True, help="Print the result as JSON.")
 def search(
     text: str,
@@ -141,6 +151,7 @@ def search(
     k: int | None,
     ranking: str | None,
     keep: "Filter",
+    draft: "Paper | None",
     as_json: bool,
 ) -> None:
     """List the papers for each [CITE] of TEXT (`-` reads it from stdin); without a mark, for TEXT."""
@@ -148,22 +159,19 @@ def search(
     from data.contexts import parse
 
     contexts = parse(_stdin() if text == "-" else text)
+    from indexer.answers import answer
     from indexer.search import Searcher
 
-    answers = Searcher(settings).search(contexts, keep=keep)
+    searcher = Searcher(settings)
+    answers = searcher.search(contexts, keep=keep, draft=draft)
     if as_json:
-        print_json(
-            {
-                "contexts": [
-                    {"text": context.text, "hits": [hit.as_dict() for hit in hits]}
-                    for context, hits in zip(contexts, answers, strict=True)
-                ]
-            }
-        )
+        print_json(answer(searcher, contexts, answers))
         return
     for number, (context, hits) in enumerate(zip(contexts, answers, strict=True)):
         if len(contexts) > 1:
             click.echo(("\n" if number else "") + context.text)
+        if searcher.nothing_fits(hits):
+            click.echo("     nothing in this corpus fits well; the nearest are:")
         for hit in hits:
             click.echo(_line(hit))
         if not hits:
@@ -174,9 +182,10 @@ def search(
 @click.argument("contexts")
 @index_options
 @engine_option
-@click.option("--ranking", "rankings", multiple=True, type=click.Choice(RANKINGS), help="[default: all]")
+@click.option("--ranking", "rankings", multiple=True, type=click.Choice(STAGES), help="[default: all]")
 @click.option("--out", type=click.Path(path_type=Path), help="Folder for run, qrels and report.")
 @click.option("--trained", help="Contexts that the encoder was trained on: what they cite is measured apart.")
+@click.option("--inductive", is_flag=True, help="Only papers of the citing paper's year or before.")
 @click.option("--json", "as_json", is_flag=True, help="Print the report as JSON.")
 def evaluate(
     contexts: str,
@@ -186,6 +195,7 @@ def evaluate(
     rankings: tuple[str, ...],
     out: Path | None,
     trained: str | None,
+    inductive: bool,
     as_json: bool,
 ) -> None:
     """Measure recall on CONTEXTS: a .parquet or .jsonl file of text, citing_id, cited_id, or a BEIR
@@ -198,20 +208,23 @@ def evaluate(
     queries, reading = read_queries(path)
     from indexer import report as shown
     from indexer.evaluate import evaluate as measure
+    from indexer.evaluate import rows_for
     from indexer.overview import evaluation_of
     from indexer.progress import Bars
     from indexer.search import Searcher
 
     list_rejects(reading)
     out = out or evaluation_of(settings.index)
+    searcher = Searcher(settings)
     with Bars() as bars:
         report = measure(
-            Searcher(settings),
+            searcher,
             queries,
-            rankings or ("bm25", "dense", "hybrid"),
+            rankings or rows_for(searcher, queries),
             out,
             contexts,
             {cited for query in read_queries(trained)[0] for cited in query.cited_ids} if trained else None,
+            inductive,
             bars,
         )
     shown.write(out / "report.html", report)
@@ -245,7 +258,7 @@ def info(index: Path | None, device: str | None, as_json: bool) -> None:
 def check(index: Path | None, device: str | None) -> None:
     """Compare every byte of the index with its checksums, and open its parts."""
     settings = settings_of(index=index, device=device)
-    from indexer.search import Snapshot
+    from indexer.snapshot import Snapshot
     from indexer.store import Store
 
     generation = Store(settings.index).open()
@@ -261,6 +274,7 @@ def check(index: Path | None, device: str | None) -> None:
 def _facts(manifest: "Manifest") -> dict[str, Any]:
     facts = {k: v for k, v in vars(manifest).items() if k not in ("files", "reading")}
     facts["updates"] = manifest.updates
+    facts["contexts"] = manifest.contexts
     facts["bytes"] = sum(file["bytes"] for file in manifest.files.values())
     return facts | {name: manifest.reading[name] for name in ("read", "rejected", "filtered", "duplicates")}
 
@@ -289,6 +303,9 @@ def _described(facts: dict[str, Any]) -> Iterator[tuple[str, str]]:
         last = f["updates"][-1]
         what = f"{last['added']:,} added, {last['changed']:,} changed, {last['withdrawn']:,} withdrawn"
         yield "updated", f"from {last['source'] or 'ids to withdraw'}: {what}"
+    if f["contexts"]:
+        known = f["contexts"]
+        yield "citations", f"{known['citations']:,} known, from {known['source']}"
     yield "encoder", f"{f['encoder']}, {f['dimension']} dimensions, {f['precision']}"
     yield "fingerprint", f"{f['encoder_fingerprint']}, text form {f['text_form']}"
     yield "metric", f["metric"]
@@ -309,7 +326,7 @@ def _nothing(settings: Settings, keep: "Filter") -> str:
     if settings.ranking != "bm25":
         return "no paper passes the filter"
     which = "no paper that passes the filter" if keep else "no paper"
-    return f"{which} shares a word with the text; try --ranking hybrid"
+    return f"{which} shares a word with the text; try --ranking best"
 
 
 def _line(hit: "Hit") -> str:
@@ -317,7 +334,9 @@ def _line(hit: "Hit") -> str:
     paper = hit.paper
     who = ", ".join(paper.authors) if len(paper.authors) <= 2 else f"{paper.authors[0]} et al."
     facts = [who, str(paper.year or ""), paper.url or paper.paper_id]
-    return f"{hit.rank:3}  {hit.score:6.3f}  {paper.title}\n{'':13}" + "  ".join(f for f in facts if f)
+    from indexer.answers import score_of
+
+    return f"{hit.rank:3}  {score_of(hit):>6}  {paper.title}\n{'':13}" + "  ".join(f for f in facts if f)
 
 
 def _stdin() -> str:
@@ -325,6 +344,7 @@ def _stdin() -> str:
     return sys.stdin.buffer.read(1 << 20).decode("utf-8", errors="replace")
 
 
+main.add_command(fit)
 main.add_command(serve)
 main.add_command(mcp)
 main.add_command(lsp)

@@ -29,7 +29,7 @@ _bib = click.option(
     type=click.Path(path_type=Path),
     help="A .bib file [default: the draft's].",
 )
-_ranking = click.option("--ranking", type=click.Choice(RANKINGS), help="[default: hybrid]")
+_ranking = click.option("--ranking", type=click.Choice(RANKINGS), help="[default: best]")
 _style = click.option(
     "--key-style", default="scholar", show_default=True, type=click.Choice(STYLES), help="How new keys look."
 )

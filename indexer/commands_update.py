@@ -6,7 +6,14 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from data.errors import UserError
-from indexer.options import index_options, list_rejects, print_json, rejects_option, settings_of
+from indexer.options import (
+    contexts_option,
+    index_options,
+    list_rejects,
+    print_json,
+    rejects_option,
+    settings_of,
+)
 
 if TYPE_CHECKING:
     from indexer.update import Counts
@@ -15,6 +22,7 @@ if TYPE_CHECKING:
 @click.command()
 @click.argument("source", required=False)
 @index_options
+@contexts_option
 @click.option("--whole", is_flag=True, help="SOURCE is all papers: withdraw what is not in it.")
 @click.option(
     "--remove", "removed", multiple=True, metavar="ID|FILE", help="Withdraw a paper, or a file's ids."
@@ -26,6 +34,7 @@ def update(
     source: str | None,
     index: Path | None,
     device: str | None,
+    contexts: str | None,
     whole: bool,
     removed: tuple[str, ...],
     encoder: str | None,
@@ -39,14 +48,14 @@ def update(
     withdrawn. --remove withdraws by id; a file has one id a line. The categories, years and authors that
     the index was built for apply. An update that was killed goes on when the same command is run again.
     """
-    if source is None and (whole or not removed):
-        raise click.UsageError("give a SOURCE, or --remove alone")
+    if source is None and (whole or not (removed or contexts)):
+        raise click.UsageError("give a SOURCE, or --remove or --contexts alone")
     settings = settings_of(index=index, device=device)
     from indexer.progress import Bars
     from indexer.update import Change
     from indexer.update import update as bring_up_to_date
 
-    change = Change(source, whole, tuple(paper_id for name in removed for paper_id in _ids(name)))
+    change = Change(source, whole, tuple(paper_id for name in removed for paper_id in _ids(name)), contexts)
     given = None
     if encoder:
         from model.encoder import Encoder
@@ -80,7 +89,7 @@ def _ids(name: str) -> list[str]:
 
 def told(counts: "Counts") -> str:
     """The counts in a line, those that are not zero."""
-    names = {"unknown": "to withdraw unknown", "older": "older than the index's"}
-    shown = ("added", "changed", "withdrawn", "encoded", "older", "unknown")
+    names = {"unknown": "to withdraw unknown", "older": "older than the index's", "citations": "citations"}
+    shown = ("added", "changed", "withdrawn", "encoded", "citations", "older", "unknown")
     parts = [f"{getattr(counts, n):,} {names.get(n, n)}" for n in shown if getattr(counts, n)]
     return ", ".join(parts) if counts else ", ".join(["nothing new", *parts])

@@ -13,8 +13,13 @@ import numpy as np
 
 from data.contexts import Query
 from data.errors import UserError
+from data.filter import Filter
+from data.paper import Paper
+from data.table import PaperTable
+from indexer.calibration import Calibration, calibration
 from indexer.measures import DEPTH, intervals, per_context, per_query
-from indexer.search import Ranked, Searcher
+from indexer.search import Searcher
+from indexer.settings import DRAFT
 from indexer.shards import Progress
 from indexer.slices import Slices, slices
 
@@ -56,10 +61,12 @@ class Report:
     papers: int
     encoder: str
     source: str
+    calibration: Calibration | None = None
 
     def as_dict(self) -> dict[str, Any]:
         """For `--json` and the report file."""
-        return vars(self) | {"rows": [row.as_dict() for row in self.rows]}
+        told = self.calibration.as_dict() if self.calibration else None
+        return vars(self) | {"rows": [row.as_dict() for row in self.rows], "calibration": told}
 
 
 def evaluate(
@@ -69,6 +76,7 @@ def evaluate(
     out: Path | None = None,
     source: str = "",
     trained: Collection[str] | None = None,
+    inductive: bool = False,
     progress: Progress = lambda *_: None,
 ) -> Report:
     """Search every query with each ranking over the whole corpus and score the runs.
@@ -76,6 +84,10 @@ def evaluate(
     A cited paper that the corpus lacks counts as not found; how many there are is reported. With
     `out`, the folder gets `qrels.txt`, `run-<ranking>.txt` (TREC formats) and `report.json`. With
     `trained`, the ids that training contexts cite, these and the others are slices of their own.
+    `rankings` are of STAGES. If `inductive`, only papers of the citing paper's year or before
+    are candidates.
+
+    Citations by a query's own citing paper that the index knows are left out for that query.
 
     Raises UserError where the corpus has none of the cited papers, or `out` cannot be written.
     """
@@ -91,14 +103,16 @@ def evaluate(
     names = _names(queries)
     if out:
         _write(out / "qrels.txt", _qrels(names, queries))
-    parts = slices(queries, trained)
+    drafts = _drafts(searcher.snapshot.papers, queries)
+    parts = slices(queries, trained, {draft.paper_id for draft in drafts if draft.title})
     rows = []
     for ranking in rankings:
-        _run(searcher, queries[:1], ranking, ids)  # loads what is still to be loaded, untimed
+        asked = _Asked(searcher, ids, ranking, inductive)
+        asked.run(queries[:1], drafts[:1])  # loads what is still to be loaded, untimed
         began = time.monotonic()
-        run = _run(searcher, queries, ranking, ids, progress)
+        run = asked.run(queries, drafts, progress)
         seconds = round(time.monotonic() - began, 2)
-        rows.append(_row(ranking, queries, run, parts, _cost(searcher, queries, ranking, seconds)))
+        rows.append(_row(ranking, queries, run, parts, _cost(asked, queries, drafts, seconds)))
         if out:
             _write(out / f"run-{ranking}.txt", _trec(names, run, ranking))
     report = Report(
@@ -109,6 +123,7 @@ def evaluate(
         papers=len(ids),
         encoder=searcher.snapshot.manifest.encoder,
         source=source,
+        calibration=calibration(searcher, queries, progress) if "best" in rankings else None,
     )
     if out:
         _write(out / "report.json", [json.dumps(report.as_dict(), indent=1)])
@@ -143,31 +158,74 @@ def _write(path: Path, lines: Iterable[str]) -> None:
         raise UserError(f"{path}: cannot be written ({error.strerror}); choose another --out") from None
 
 
-def _run(
-    searcher: Searcher,
-    queries: Sequence[Query],
-    ranking: str,
-    ids: Sequence[str],
-    progress: Progress = lambda *_: None,
-) -> list[list[str]]:
-    """The ids found for each query, best first."""
-    run = []
+def rows_for(searcher: Searcher, queries: Sequence[Query]) -> list[str]:
+    """Which of the STAGES say something of this index and these queries."""
     snapshot = searcher.snapshot
-    for start in range(0, len(queries), BATCH):
-        progress(ranking, start, len(queries), " queries")
-        contexts = [query.context for query in queries[start : start + BATCH]]
-        ranked: Ranked = searcher.rank(contexts, DEPTH, ranking, snapshot)
-        run += [[ids[row] for row in found if row >= 0] for found in ranked.rows.tolist()]
-    progress(ranking, len(run), len(queries), " queries")
-    return run
+    rows = ["bm25", "dense", "hybrid"]
+    if snapshot.evidence:
+        rows.append("evidence")
+    if searcher.ranker(snapshot):
+        rows.append("best")
+        if any(draft.title for draft in _drafts(snapshot.papers, queries)):
+            rows.append(f"best{DRAFT}")
+    return rows
 
 
-def _cost(searcher: Searcher, queries: Sequence[Query], ranking: str, seconds: float) -> dict[str, Any]:
-    """What a ranking took: `seconds` for all, and the time of some queries that are asked one by one."""
+def _drafts(papers: PaperTable, queries: Sequence[Query]) -> list[Paper]:
+    """The citing paper of each query: its record where the corpus has it, else its id alone."""
+    rows = papers.rows_of([query.citing_id for query in queries])
+    known = {paper.paper_id: paper for paper in papers.take(np.unique(rows[rows >= 0]).tolist())}
+    return [known.get(query.citing_id, Paper(query.citing_id, "")) for query in queries]
+
+
+@dataclass(frozen=True)
+class _Asked:
+    """How the queries of a row are asked; `ids` are those of the papers."""
+
+    searcher: Searcher
+    ids: Sequence[str]
+    row: str
+    inductive: bool
+
+    def run(
+        self, queries: Sequence[Query], drafts: Sequence[Paper], progress: Progress = lambda *_: None
+    ) -> list[list[str]]:
+        """The ids found for each query, best first."""
+        found: list[list[str]] = []
+        for start in range(0, len(queries), BATCH):
+            progress(self.row, start, len(queries), " queries")
+            found += self._batch(queries[start : start + BATCH], drafts[start : start + BATCH])
+        progress(self.row, len(queries), len(queries), " queries")
+        return found
+
+    def _batch(self, queries: Sequence[Query], drafts: Sequence[Paper]) -> list[list[str]]:
+        found: list[list[str]] = [[]] * len(queries)
+        years = {query.year for query in queries} if self.inductive else {None}
+        for year in years:
+            members = [n for n, query in enumerate(queries) if query.year == year or not self.inductive]
+            some, own = [queries[n] for n in members], [drafts[n] for n in members]
+            for n, ids in zip(members, self.ask(some, own, DEPTH, year), strict=True):
+                found[n] = ids
+        return found
+
+    def ask(
+        self, queries: Sequence[Query], drafts: Sequence[Paper], k: int, year: int | None = None
+    ) -> list[list[str]]:
+        """The ids of the best k for each query, of papers until the year."""
+        ranking = self.row.removesuffix(DRAFT)
+        given = drafts if ranking != self.row else [Paper(draft.paper_id, "") for draft in drafts]
+        keep = None if year is None else Filter(until=year)
+        contexts = [query.context for query in queries]
+        ranked = self.searcher.rank(contexts, k, ranking, self.searcher.snapshot, keep, given)
+        return [[self.ids[row] for row in rows if row >= 0] for rows in ranked.rows.tolist()]
+
+
+def _cost(asked: _Asked, queries: Sequence[Query], drafts: Sequence[Paper], seconds: float) -> dict[str, Any]:
+    """What a row took: `seconds` for all, and the time of some queries that are asked one by one."""
     times = []
-    for query in queries[:: -(-len(queries) // TIMED)]:
+    for number in range(0, len(queries), -(-len(queries) // TIMED)):
         began = time.perf_counter()
-        searcher.rank([query.context], 10, ranking, searcher.snapshot)
+        asked.ask([queries[number]], [drafts[number]], 10)
         times.append(1000 * (time.perf_counter() - began))
     p50, p95 = np.percentile(times, [50, 95]).round(1).tolist()
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss  # bytes on macOS, kB elsewhere

@@ -96,7 +96,7 @@ def create_server(searcher: Searcher) -> MCPServer:
 def _search(searcher: Searcher, text: str, k: int, kept: Kept) -> SearchAnswer:
     contexts = parse(text)
     found = searcher.search(contexts, k, keep=kept.filter())
-    return SearchAnswer.model_validate(answer(contexts, found))
+    return SearchAnswer.model_validate(answer(searcher, contexts, found))
 
 
 def _cited(searcher: Searcher, ids: list[str]) -> CiteAnswer:

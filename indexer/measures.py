@@ -65,6 +65,14 @@ def per_context(
     return values | {"MRR": 1 / rank}, np.array(owners)
 
 
+def auroc(better: NDArray[Any], worse: NDArray[Any]) -> float:
+    """The share of pairs in which the better one has the higher value, equal ones counting half."""
+    values, counts = np.unique(worse, return_counts=True)
+    below = np.concatenate([[0], np.cumsum(counts)])
+    low, high = np.searchsorted(values, better), np.searchsorted(values, better, side="right")
+    return float((below[low] + below[high]).mean() / 2 / max(len(worse), 1)) if len(better) else math.nan
+
+
 def intervals(values: dict[str, Floats], labels: NDArray[Any]) -> dict[str, tuple[float, float]]:
     """The 95% percentile-bootstrap interval of each measure's mean, resampling whole clusters.
 

@@ -60,9 +60,34 @@ def filter_options(verb: str) -> Callable[[Callable[..., Any]], Callable[..., An
     return with_options
 
 
+def draft_options(command: Callable[..., Any]) -> Callable[..., Any]:
+    """The options --draft-title and --draft-abstract; they come as `draft`, a Paper or None."""
+
+    @wraps(command)
+    def with_draft(*args: Any, draft_title: str, draft_abstract: str, **options: Any) -> Any:
+        from data.clean import text
+        from data.paper import Paper
+
+        title, abstract = text(draft_title), text(draft_abstract)
+        return command(*args, draft=Paper("", title, abstract) if title or abstract else None, **options)
+
+    for option in (
+        click.option("--draft-abstract", default="", help="Its abstract."),
+        click.option("--draft-title", default="", help="The title of what you write: it helps to rank."),
+    ):
+        with_draft = option(with_draft)
+    return with_draft
+
+
 def engine_option(command: Callable[..., Any]) -> Callable[..., Any]:
     """The option --engine, of the commands that search."""
     option = click.option("--engine", metavar="local|milvus://…", help="What searches [default: local].")
+    return option(command)
+
+
+def contexts_option(command: Callable[..., Any]) -> Callable[..., Any]:
+    """The option --contexts, of the commands that write an index."""
+    option = click.option("--contexts", metavar="FILE", help="Citing contexts that the index is to know.")
     return option(command)
 
 

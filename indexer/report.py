@@ -5,12 +5,15 @@ import io
 from collections.abc import Iterator
 from html import escape
 from pathlib import Path
+from typing import Any
 
 from data.errors import UserError
 from data.files import write_atomically
+from indexer.calibration import Calibration
 from indexer.evaluate import Report, Row
 from indexer.measures import CUTOFFS, PER_CONTEXT, PER_QUERY
 
+ABREAST = 3  # rows of the table that fit a terminal side by side
 _POLICY = "default-src 'none'; style-src 'unsafe-inline'; img-src data:"
 _STYLE = """
 :root { color-scheme: light dark }
@@ -35,19 +38,38 @@ def table(report: Report) -> Iterator[str]:
             f"{report.missing:,} cited {'paper is' if one else 'papers are'} not in the corpus and "
             f"{'counts' if one else 'count'} as not found"
         )
+    for start in range(0, len(report.rows), ABREAST):
+        yield from _rows(report.rows[start : start + ABREAST])
+    if report.calibration:
+        yield ""
+        yield from _calibration_lines(report.calibration)
+    yield "In brackets: 95% intervals, bootstrap over citing papers."
+
+
+def _rows(rows: list[Row]) -> Iterator[str]:
+    """The measures, slices and costs of some rows, side by side."""
     for title, names in (("per query", PER_QUERY), ("per context", PER_CONTEXT)):
         yield ""
-        yield f"{title:12}" + "".join(f"{row.name:<22}" for row in report.rows).rstrip()
+        yield f"{title:12}" + "".join(f"{row.name:<22}" for row in rows).rstrip()
         for name in names:
-            cells = (f"{row.means[name]:.3f} [{_range(row.intervals[name])}]" for row in report.rows)
+            cells = (f"{row.means[name]:.3f} [{_range(row.intervals[name])}]" for row in rows)
             yield f"  {name:10}" + "".join(f"{cell:<22}" for cell in cells).rstrip()
-    yield from _slice_lines(report.rows)
+    yield from _slice_lines(rows)
     yield ""
     yield "cost"
     for name, unit in (("p50", " ms"), ("p95", " ms"), ("seconds", " s for all"), ("memory", " MB, peak")):
-        cells = (f"{getattr(row, name):,}{unit}" for row in report.rows)
+        cells = (f"{getattr(row, name):,}{unit}" for row in rows)
         yield f"  {name:10}" + "".join(f"{cell:<22}" for cell in cells).rstrip()
-    yield "In brackets: 95% intervals, bootstrap over citing papers."
+
+
+def _calibration_lines(c: Calibration) -> Iterator[str]:
+    yield "calibration of best"
+    yield f"  {c.shown:.3f}     expected error of the probabilities of the first ten hits"
+    yield f"  {c.top:.3f}     of the first hit"
+    if c.said:
+        yield f"  {c.said:<10,}queries are told that nothing fits (below {c.threshold:.3f});"
+        yield f"  {c.right:<10.3f}of them have no cited paper among the first ten"
+    yield f"  {c.auroc:.3f}     AUROC: told apart from themselves without the cited papers"
 
 
 def _slice_lines(rows: list[Row]) -> Iterator[str]:
@@ -87,6 +109,9 @@ def page(report: Report) -> str:
     ]
     if any(row.slices for row in report.rows):
         parts += ["<h2>hit@10 of parts of the contexts</h2>", _slices(report.rows)]
+    if report.calibration:
+        lines = "<br>".join(escape(line) for line in _calibration_lines(report.calibration))
+        parts += ["<h2>Calibration</h2>", f"<p>{lines}</p>", _reliability(report.calibration)]
     parts += ["<h2>Cost</h2>", _costs(report.rows)]
     return (
         '<!doctype html>\n<html lang="en"><head><meta charset="utf-8"><title>Citemark: evaluation</title>'
@@ -146,9 +171,33 @@ def _plot(report: Report) -> str:
     axes.minorticks_off()
     axes.grid(alpha=0.3)
     axes.legend()
+    return _image(figure, "hit at k, from 1 to 300, for each ranking, with its 95% interval")
+
+
+def _reliability(calibration: Calibration) -> str:
+    """The share that was cited against the probability that was shown, as an image in the page."""
+    import matplotlib
+
+    matplotlib.use("Agg")
+    from matplotlib import pyplot
+
+    filled = [(count, told, right) for count, told, right in calibration.bins if count]
+    counts, told, right = zip(*filled, strict=True) if filled else ((), (), ())
+    figure, axes = pyplot.subplots(figsize=(5, 5))
+    axes.plot((0, 1), (0, 1), color="grey", linestyle=":")
+    axes.plot(told, right, marker="o")
+    for count, x, y in zip(counts, told, right, strict=True):
+        axes.annotate(f"{count:,}", (x, y), xytext=(6, -10), textcoords="offset points", fontsize=8)
+    axes.set(xlabel="probability shown", ylabel="share that was cited", xlim=(0, 1), ylim=(0, 1))
+    axes.grid(alpha=0.3)
+    return _image(figure, "the share of hits that were cited, against the probability that was shown")
+
+
+def _image(figure: Any, alt: str) -> str:
+    from matplotlib import pyplot
+
     image = io.BytesIO()
     figure.savefig(image, format="png", dpi=144, bbox_inches="tight")
     pyplot.close(figure)
     encoded = base64.b64encode(image.getvalue()).decode()
-    alt = "hit at k, from 1 to 300, for each ranking, with its 95% interval"
     return f'<p><img src="data:image/png;base64,{encoded}" alt="{alt}"></p>'

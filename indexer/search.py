@@ -3,36 +3,33 @@
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import suppress
 from dataclasses import asdict, dataclass, replace
-from functools import lru_cache, partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
-from numpy.typing import NDArray
 
-from data.contexts import Context
+from data.contexts import Citation, Context
 from data.errors import UserError
-from data.filter import Filter, Selection
+from data.filter import Filter
 from data.paper import Paper
-from data.table import PaperTable
-from indexer.milvus_address import NotPublished, parse
-from indexer.settings import LOCAL, Settings
-from indexer.store import MAP, METRIC, Generation, Store, must_fit, rebuild
+from indexer.candidates import FEATURES, NO_DRAFT, PROFILE_WEIGHT, Draft, Pool, Use, pools
+from indexer.milvus_address import NotPublished
+from indexer.settings import Settings
+from indexer.snapshot import Replaced, Snapshot
+from indexer.store import Store, must_fit
+from model import ranker
 from model.encoder import Encoder, Vectors
+from model.ranker import Ranker
 from model.text import TEXT_FORM, query_text
 
-if TYPE_CHECKING:  # FAISS and bm25s are loaded by the searches that need them
-    from indexer.atlas import Map
-    from indexer.lexical import LexicalIndex
-    from indexer.vectors import Rows, VectorSource
+if TYPE_CHECKING:  # FAISS is loaded by the searches that need it
+    from indexer.vectors import Rows
 
-CANDIDATES = 300
-SELECTIONS = 8  # of the latest filters: one is 9 bytes a paper at most
 ATTEMPTS = 10  # to load a generation, while builds follow each other faster than it loads
 PATIENCE = 60.0  # seconds between two looks for a newer generation where the engine has not got it
-LEXICAL_WEIGHT = 0.1  # on dev hit@10 is .515 with 0, .523 with .06, .517 with .1, .487 with .2
+SENTENCES = 2  # by which a hit shows how others cite it
 
 T = TypeVar("T")
 
@@ -45,129 +42,40 @@ class UnknownPaper(UserError):
 class Hit:
     """A paper found for a context, and why it stands where it does.
 
-    `score` orders the hits of one context. `dense` is the cosine of context and paper, `bm25` the
-    BM25 score as a share of the context's best; either is None where the ranking did not use it.
+    `score` orders the hits of one context. `probability` is that of the paper being the cited one, `dense`
+    the cosine of context and paper, `bm25` the BM25 score as a share of the context's best, `profile` the
+    cosine of the context with those that cite the paper; each is None where the ranking did not use it.
+    `cited` is how many citations of the paper are known; `cited_like` some of those whose text is.
     """
 
     rank: int
     paper: Paper
     score: float
-    dense: float | None
-    bm25: float | None
+    dense: float | None = None
+    bm25: float | None = None
+    profile: float | None = None
+    probability: float | None = None
+    cited: int = 0
+    cited_like: tuple[Citation, ...] = ()
 
     def as_dict(self) -> dict[str, Any]:
         """For JSON: the scores and the paper's record with its address."""
-        scores = {name: getattr(self, name) for name in ("rank", "score", "dense", "bm25")}
-        return scores | asdict(self.paper) | {"url": self.paper.url}
+        names = ("rank", "score", "dense", "bm25", "profile", "probability", "cited")
+        facts: dict[str, Any] = {name: getattr(self, name) for name in names}
+        facts["cited_like"] = [{"citing_id": c.citing_id, "text": c.text} for c in self.cited_like]
+        return facts | asdict(self.paper) | {"url": self.paper.url}
 
 
 @dataclass(frozen=True)
 class Ranked:
-    """The rows and scores of many contexts, each of shape (contexts, k), best first."""
+    """The rows and scores of many contexts, each of shape (contexts, k), best first; see Hit."""
 
     rows: "Rows"
     scores: Vectors
     dense: Vectors | None = None
     bm25: Vectors | None = None
-
-
-class Replaced(UserError):
-    """A generation whose files newer builds removed before they were loaded."""
-
-
-class Snapshot:
-    """One generation, open: its parts are loaded once, when first needed, and never change.
-
-    Raises UserError where a part is not what the manifest says, and Replaced.
-    """
-
-    def __init__(self, generation: Generation, settings: Settings) -> None:
-        self.generation = generation
-        self.path, self.manifest = generation.path, generation.manifest
-        self._settings = settings
-        self._lock = threading.Lock()
-        self._vectors: VectorSource | None = None
-        self._words: LexicalIndex | None = None
-        self._map: Map | None = None
-        with self._present():
-            self.papers = PaperTable(self.path / "papers.arrow")
-        self._agree("the program", "metric", METRIC)
-        listed = self.manifest.files.get("papers.arrow", {})
-        self._agree("papers.arrow", "corpus_hash", str(listed.get("sha256"))[:24])
-        self._agree("papers.arrow", "papers", len(self.papers))
-        self._select = lru_cache(SELECTIONS)(partial(Selection, self.papers))
-
-    def select(self, keep: Filter | None) -> Selection | None:
-        """The rows that a filter allows, found once for the latest filters; None where that is all."""
-        return self._select(keep) if keep else None
-
-    @property
-    def vectors(self) -> "VectorSource":
-        """The dense index, here or where the settings' engine has it."""
-        with self._lock, self._present():
-            self._vectors = self._vectors or self._open_vectors()
-            return self._vectors
-
-    def _open_vectors(self) -> "VectorSource":
-        settings = self._settings
-        if settings.engine == LOCAL:
-            from indexer.vectors import VectorIndex
-
-            opened = VectorIndex(self.path / "vectors.faiss", settings.device)
-            self._agree("vectors.faiss", "papers", len(opened))
-            self._agree("vectors.faiss", "dimension", opened.dimension)
-            return opened
-        from indexer.milvus import MilvusVectors
-
-        return MilvusVectors(parse(settings.engine), self.manifest, self.papers, settings.index)
-
-    @property
-    def words(self) -> "LexicalIndex":
-        """The BM25 index."""
-        from indexer.lexical import LexicalIndex
-
-        with self._lock, self._present():
-            if self._words is None:
-                opened = LexicalIndex(self.path / "words")
-                self._agree("words", "papers", len(opened))
-                self._words = opened
-            return self._words
-
-    @property
-    def map(self) -> "Map | None":
-        """The map of the papers, None where none was drawn."""
-        if not self.manifest.mapped:
-            return None
-        from indexer.atlas import read
-
-        with self._lock, self._present():
-            if self._map is None:
-                opened = read(self.path)
-                self._agree(MAP, "papers", opened.papers)
-                self._map = opened
-            return self._map
-
-    def load(self) -> None:
-        """Load every part now: a loaded generation keeps answering when newer ones have replaced it."""
-        _ = self.vectors, self.words, self.map
-
-    @contextmanager
-    def _present(self) -> Iterator[None]:
-        try:
-            yield
-        except (OSError, RuntimeError):
-            if self.path.exists():
-                raise
-            raise Replaced(f"{self.path} was replaced by newer builds while in use; try again") from None
-
-    def _agree(self, part: str, name: str, found: object) -> None:
-        """Refuse a part that is not what the manifest says of it."""
-        said = getattr(self.manifest, name)
-        if found != said:
-            raise UserError(
-                f"{self.path / 'manifest.json'} says {name} {said}, {part} has {found}; "
-                f"{rebuild(self.path.parents[1], self.manifest)}"
-            )
+    profile: Vectors | None = None
+    probability: Vectors | None = None
 
 
 class Searcher:
@@ -187,6 +95,7 @@ class Searcher:
         self._reloading = threading.Lock()
         self._given = encoder is not None
         self._encoder = encoder
+        self._ranker: tuple[str, Ranker | None] = "", None  # the one for the encoder of this fingerprint
         self._unpublished: tuple[Path | None, float] = None, 0.0  # a generation, and when to look again
         self.snapshot = _lasting(lambda: Snapshot(self._store.open(), settings))
 
@@ -223,10 +132,13 @@ class Searcher:
         k: int | None = None,
         ranking: str | None = None,
         keep: Filter | None = None,
+        draft: Paper | None = None,
     ) -> list[list[Hit]]:
         """The best k papers of each context, by the settings' k and ranking unless given.
 
-        With `keep`, the best k of those that pass it, fewer only where fewer pass.
+        With `keep`, the best k of those that pass it, fewer only where fewer pass. `draft` is the paper that
+        is being written, as far as it is known: its title and abstract help the ranking `best`; by its id,
+        neither it nor what it is known to cite takes part.
 
         Raises UserError for a k or a ranking that Settings would refuse.
         """
@@ -238,8 +150,10 @@ class Searcher:
 
         def answers() -> list[list[Hit]]:
             snapshot = self._newest()
-            ranked = self.rank(contexts, asked.k, asked.ranking, snapshot, keep)
-            return [_hits(ranked, query, snapshot) for query in range(len(contexts))]
+            drafts = [draft] * len(contexts)
+            ranked = self.rank(contexts, asked.k, asked.ranking, snapshot, keep, drafts)
+            without = draft.paper_id if draft else ""
+            return [_hits(ranked, n, snapshot, c, without) for n, c in enumerate(contexts)]
 
         return _lasting(answers)
 
@@ -267,6 +181,15 @@ class Searcher:
 
         return _lasting(nearest)
 
+    def nothing_fits(self, hits: Sequence[Hit]) -> bool:
+        """Whether the best hit is so unlikely that the corpus hardly has the paper to cite.
+
+        Only a ranking that gives probabilities can tell; False for others.
+        """
+        best = hits[0].probability if hits else None
+        fitted = self.ranker()
+        return best is not None and fitted is not None and best < fitted.threshold
+
     def _newest(self) -> Snapshot:
         if self._follow:
             self.reload()
@@ -285,30 +208,81 @@ class Searcher:
         ranking: str,
         snapshot: Snapshot | None = None,
         keep: Filter | None = None,
+        drafts: Sequence[Paper | None] | None = None,
+        use: Use = "texts",
     ) -> Ranked:
         """Rows and scores of the best k papers of each context; rows of -1 pad short answers.
 
-        `ranking` is `dense`, `bm25` or `hybrid`: the cosine plus LEXICAL_WEIGHT times the BM25
-        score's share of the context's best, over the candidates of both. The papers that `keep` does
-        not let pass are no candidates.
+        `ranking` is `bm25`; `dense`; `hybrid`, the cosine with what shared words add; `evidence`, the same
+        with the profile's cosine; or `best`, by the learned ranker, and where none fits the index's encoder
+        what `evidence` is. The papers that `keep` does not let pass are no candidates. `drafts` has what is
+        known of each context's own paper, and `use` says how much of the known citations takes part.
         """
         snapshot = snapshot or self.snapshot
         allowed = snapshot.select(keep)
         if ranking == "dense":
-            scores, rows = snapshot.vectors.search(self._encode(contexts, snapshot), k, allowed)
+            scores, rows = snapshot.vectors.search(self.encode(contexts, snapshot), k, allowed)
             return Ranked(rows, scores, dense=scores)
-        lexical, lexical_rows = snapshot.words.search(
-            [query_text(c) for c in contexts], k if ranking == "bm25" else max(k, CANDIDATES), allowed
-        )
-        lexical_rows = np.where(lexical > 0, lexical_rows, -1)
-        shares = (lexical / np.maximum(lexical[:, :1], 1e-9)).astype(np.float32)
         if ranking == "bm25":
-            return Ranked(lexical_rows, lexical, bm25=shares)
-        queries = self._encode(contexts, snapshot)
-        dense, dense_rows = snapshot.vectors.search(queries, max(k, CANDIDATES), allowed)
-        return _fuse(snapshot, queries, (dense, dense_rows), (shares, lexical_rows), k)
+            scores, rows = snapshot.words.search([query_text(c) for c in contexts], k, allowed)
+            shares = (scores / np.maximum(scores[:, :1], 1e-9)).astype(np.float32)
+            return Ranked(np.where(scores > 0, rows, -1), scores, bm25=shares)
+        fitted = self.ranker(snapshot) if ranking == "best" else None
+        use = "nothing" if ranking == "hybrid" else use
+        found = self.pools(contexts, k, snapshot, keep, drafts, use, read_drafts=fitted is not None)
+        return _ordered(list(found), fitted, PROFILE_WEIGHT if ranking != "hybrid" else 0.0, k)
 
-    def _encode(self, contexts: Sequence[Context], snapshot: Snapshot) -> Vectors:
+    def pools(
+        self,
+        contexts: Sequence[Context],
+        k: int,
+        snapshot: Snapshot,
+        keep: Filter | None = None,
+        drafts: Sequence[Paper | None] | None = None,
+        use: Use = "texts",
+        read_drafts: bool = True,
+        queries: Vectors | None = None,
+    ) -> Iterator[Pool]:
+        """The candidates of each context with what is known of them: see indexer.candidates.
+
+        `queries` are the contexts' vectors where they were encoded before.
+        """
+        read: dict[Paper | None, Draft] = {None: NO_DRAFT}
+        for draft in drafts or ():
+            if draft and draft not in read:
+                read[draft] = self._read(draft, snapshot, read_drafts)
+        own = [read[draft] for draft in drafts] if drafts else [NO_DRAFT] * len(contexts)
+        if queries is None:
+            queries = self.encode(contexts, snapshot)
+        return pools(snapshot, contexts, queries, k, snapshot.select(keep), own, use)
+
+    def _read(self, draft: Paper, snapshot: Snapshot, with_text: bool) -> Draft:
+        vector = None
+        if with_text and draft.title:
+            vector = self._encoder_of(snapshot).encode_papers([draft])[0]
+        row = snapshot.papers.find(draft.paper_id) if draft.paper_id else None
+        return Draft(vector, draft.paper_id, -1 if row is None else row)
+
+    def ranker(self, snapshot: Snapshot | None = None) -> Ranker | None:
+        """The learned ranker for the index's encoder: the settings' own, or the one that ships, if it fits.
+
+        Raises UserError where the settings' own was fitted with another encoder.
+        """
+        manifest = (snapshot or self.snapshot).manifest
+        fingerprint = manifest.encoder_fingerprint
+        with self._lock:
+            if self._ranker[0] != fingerprint:
+                found = ranker.load(self.settings.ranker, FEATURES)
+                if self.settings.ranker and found.encoder != fingerprint:
+                    raise UserError(
+                        f"{self.settings.ranker} was fitted with the encoder {found.encoder}, the index was "
+                        f"built with {fingerprint} ({manifest.encoder}); fit one with: indexer fit"
+                    )
+                self._ranker = fingerprint, found if found.encoder == fingerprint else None
+            return self._ranker[1]
+
+    def encode(self, contexts: Sequence[Context], snapshot: Snapshot) -> Vectors:
+        """The contexts' vectors. Raises UserError where the encoder is not the index's."""
         encoder = self._encoder_of(snapshot)
         must_fit(snapshot.generation, self.settings.index, encoder.fingerprint, encoder.name, TEXT_FORM)
         return encoder.encode_contexts(contexts)
@@ -331,13 +305,16 @@ def _lasting(work: Callable[[], T]) -> T:
     return work()
 
 
-def _hits(ranked: Ranked, query: int, snapshot: Snapshot) -> list[Hit]:
-    """The hits of one context of a ranking."""
+def _hits(
+    ranked: Ranked, query: int, snapshot: Snapshot, context: Context | None = None, without: str = ""
+) -> list[Hit]:
+    """The hits of one context of a ranking; what the paper `without` is known to cite is left aside."""
 
     def part(scores: Vectors | None, place: int) -> float | None:
         return None if scores is None else float(scores[query, place])
 
     found = [int(row) for row in ranked.rows[query] if row >= 0]
+    evidence = snapshot.evidence if context and ranked.profile is not None else None
     return [
         Hit(
             rank=place + 1,
@@ -345,34 +322,26 @@ def _hits(ranked: Ranked, query: int, snapshot: Snapshot) -> list[Hit]:
             score=float(ranked.scores[query, place]),
             dense=part(ranked.dense, place),
             bm25=part(ranked.bm25, place),
+            profile=part(ranked.profile, place),
+            probability=part(ranked.probability, place),
+            cited=evidence.cited(row, without) if evidence else 0,
+            cited_like=evidence.like(row, context, SENTENCES, without) if evidence and context else (),
         )
-        for place, paper in enumerate(snapshot.papers.take(found))
+        for place, (row, paper) in enumerate(zip(found, snapshot.papers.take(found), strict=True))
     ]
 
 
-def _fuse(
-    snapshot: Snapshot,
-    queries: Vectors,
-    dense: "tuple[Vectors, Rows]",
-    lexical: "tuple[Vectors, Rows]",
-    k: int,
-) -> Ranked:
-    count, k = len(queries), min(k, dense[1].shape[1])
-    rows = np.full((count, k), -1, np.int64)
-    scores, cosines, shares = (np.zeros((count, k), np.float32) for _ in range(3))
-    for query in range(count):
-        found = dict(zip(dense[1][query].tolist(), dense[0][query].tolist(), strict=True))
-        words = dict(zip(lexical[1][query].tolist(), lexical[0][query].tolist(), strict=True))
-        found.pop(-1, None)
-        words.pop(-1, None)
-        missing = [row for row in words if row not in found]
-        found |= zip(missing, snapshot.vectors.score(queries[query], missing).tolist(), strict=True)
-        pool: NDArray[np.int64] = np.fromiter(found, np.int64, len(found))
-        cosine = np.fromiter(found.values(), np.float32, len(found))
-        share = np.fromiter((words.get(row, 0.0) for row in found), np.float32, len(found))
-        total = cosine + LEXICAL_WEIGHT * share
-        best = np.lexsort((pool, -total))[:k]  # equal scores in the order of the corpus
+def _ordered(found: Sequence[Pool], fitted: Ranker | None, profile: float, k: int) -> Ranked:
+    """The best k of each pool: by the ranker, else by the sum of the scores."""
+    k = min(k, max((len(pool.rows) for pool in found), default=0))
+    rows = np.full((len(found), k), -1, np.int64)
+    scores, dense, bm25, near = (np.zeros((len(found), k), np.float32) for _ in range(4))
+    for number, pool in enumerate(found):
+        score = fitted.probabilities(pool.features()) if fitted else pool.hybrid(profile)
+        best = np.lexsort((pool.rows, -score))[:k]  # equal scores in the order of the corpus
         n = len(best)
-        rows[query, :n], scores[query, :n] = pool[best], total[best]
-        cosines[query, :n], shares[query, :n] = cosine[best], share[best]
-    return Ranked(rows, scores, cosines, shares)
+        rows[number, :n], scores[number, :n] = pool.rows[best], score[best]
+        dense[number, :n], bm25[number, :n] = pool.dense[best], pool.share[best]
+        near[number, :n] = pool.profile[best]
+    with_evidence = any(pool.evidence for pool in found)
+    return Ranked(rows, scores, dense, bm25, near if with_evidence else None, scores if fitted else None)

@@ -180,9 +180,9 @@ async def _answers(door: Door, texts: Sequence[Sequence[Context]], asked: Asked)
 
     def work() -> list[SearchAnswer]:
         every = [context for contexts in texts for context in contexts]
-        found = iter(door.searcher.search(every, asked.k, asked.ranking, keep))
+        found = iter(door.searcher.search(every, asked.k, asked.ranking, keep, asked.draft.paper()))
         return [
-            SearchAnswer.model_validate(answer(contexts, [next(found) for _ in contexts]))
+            SearchAnswer.model_validate(answer(door.searcher, contexts, [next(found) for _ in contexts]))
             for contexts in texts
         ]
 

@@ -13,7 +13,10 @@ from data.errors import UserError
 from indexer.milvus_address import is_address, parse
 
 DEVICES = ("auto", "cpu", "cuda")
-RANKINGS = ("hybrid", "dense", "bm25")
+RANKINGS = ("best", "hybrid", "dense", "bm25")
+DRAFT = "+draft"  # ends the name of a stage in which the citing papers' records are given as drafts
+STAGES = ("bm25", "dense", "hybrid", "evidence", "best", f"best{DRAFT}")
+"""What an evaluation compares: words; vectors; both; with known citations; ranked; with the draft."""
 LOCAL = "local"
 
 
@@ -23,8 +26,9 @@ class Settings:
 
     index: Path = Path("citemark-index")
     device: str = "auto"
-    ranking: str = "hybrid"
+    ranking: str = "best"
     k: int = 10
+    ranker: Path | None = None  # a file of `indexer fit`; the one that ships where there is none
     engine: str = LOCAL  # what holds the vectors: this machine, or an address of Milvus
 
     def __post_init__(self) -> None:
@@ -49,7 +53,7 @@ def beside(index: Path, ending: str) -> Path:
 
 
 def from_environment(environment: Mapping[str, str] = os.environ) -> Settings:
-    """Settings from CITEMARK_INDEX, CITEMARK_DEVICE, _RANKING, _K and _ENGINE."""
+    """Settings from CITEMARK_INDEX, CITEMARK_DEVICE, _RANKING, _RANKER, _K and _ENGINE."""
     default = Settings()
     k = environment.get("CITEMARK_K", str(default.k))
     if not k.isdecimal():
@@ -61,5 +65,6 @@ def from_environment(environment: Mapping[str, str] = os.environ) -> Settings:
         device=environment.get("CITEMARK_DEVICE", default.device),
         ranking=environment.get("CITEMARK_RANKING", default.ranking),
         k=int(k),
+        ranker=Path(environment["CITEMARK_RANKER"]) if environment.get("CITEMARK_RANKER") else None,
         engine=environment.get("CITEMARK_ENGINE", default.engine),
     )

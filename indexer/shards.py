@@ -16,6 +16,7 @@ from typing import NamedTuple, Protocol
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
+from numpy.typing import NDArray
 
 from data.errors import UserError
 from data.files import write_atomically
@@ -55,11 +56,15 @@ def encode_shard(
     for step in range(0, len(members), STEP):
         told(step)
         blocks.append(encoder.encode_papers(members[step : step + STEP]).astype(np.float16))
-    vectors = pa.array(np.concatenate(blocks).ravel())
+    return packed([paper.paper_id for paper in members], np.concatenate(blocks))
+
+
+def packed(ids: Sequence[str], vectors: NDArray[np.float16]) -> bytes:
+    """The Parquet file of vectors, shape (len(ids), dimension), and their ids."""
     rows = pa.table(
         [
-            pa.array([paper.paper_id for paper in members], pa.string()),
-            pa.FixedSizeListArray.from_arrays(vectors, encoder.dimension),
+            pa.array(ids, pa.string()),
+            pa.FixedSizeListArray.from_arrays(pa.array(vectors.ravel()), vectors.shape[1]),
         ],
         names=["paper_id", "vector"],
     )

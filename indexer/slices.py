@@ -13,22 +13,28 @@ MARKS = 3  # so many citations in a sentence, or more
 Slices = dict[str, NDArray[np.bool_]]
 
 
-def slices(queries: Sequence[Query], trained: Collection[str] | None = None) -> Slices:
+def slices(
+    queries: Sequence[Query], trained: Collection[str] | None = None, drafts: Collection[str] = ()
+) -> Slices:
     """Which (query, cited paper) pairs are in which part, in the order of measures.per_context.
 
     By whether the cited paper is one of `trained` (the papers that training contexts cite), by the
-    citing year, the context's family and the number of citations in the sentence. A part that has
-    all the pairs is left out.
+    citing year, the context's family, the number of citations in the sentence, and whether the citing paper
+    is one of `drafts`, those whose title is known. A part that has all the pairs is left out.
     """
-    names = [list(_parts(query, cited, trained)) for query in queries for cited in query.cited_ids]
+    names = [list(_parts(query, cited, trained, drafts)) for query in queries for cited in query.cited_ids]
     every = sorted({part for parts in names for part in parts})
     found = {part: np.array([part in parts for parts in names], np.bool_) for part in every}
     return {part: members for part, members in found.items() if not members.all()}
 
 
-def _parts(query: Query, cited: str, trained: Collection[str] | None) -> Iterator[str]:
+def _parts(
+    query: Query, cited: str, trained: Collection[str] | None, drafts: Collection[str]
+) -> Iterator[str]:
     if trained is not None:
         yield "cited in training" if cited in trained else "not cited in training"
+    if query.citing_id in drafts:
+        yield "draft known"
     if query.year is not None:
         begins = [year for year in YEARS if year <= query.year]
         later = [year for year in YEARS if year > query.year]

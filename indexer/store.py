@@ -63,6 +63,12 @@ class Manifest:
         """Whether the generation has a map of its papers."""
         return MAP in self.files
 
+    @property
+    def contexts(self) -> dict[str, Any]:
+        """The known citations of the build: their source and counts; empty where it had none."""
+        contexts: dict[str, Any] = self.reading.get("contexts", {})
+        return contexts
+
     def to_bytes(self) -> bytes:
         """JSON with a digest of itself, the same bytes for the same manifest."""
         body = asdict(self)
@@ -134,6 +140,8 @@ def build_arguments(root: Path, manifest: Manifest) -> list[str]:
     for name in ("since", "until"):
         if manifest.kept.get(name) is not None:
             words += [f"--{name}", str(manifest.kept[name])]
+    if manifest.contexts:
+        words += ["--contexts", manifest.contexts["source"]]
     for author in manifest.kept.get("authors", ()):
         words += ["--author", author]
     return [*words, *["--map"] * manifest.mapped]

@@ -7,7 +7,7 @@ left to be compacted later. The answers are those of an index that was built ane
 
 import shutil
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime
@@ -15,14 +15,17 @@ from pathlib import Path
 
 import numpy as np
 
+from data.contexts import Citation
 from data.corpus import Reading
 from data.errors import UserError
 from data.filter import Filter
 from data.paper import Paper
 from data.table import PaperTable, PaperWriter, write_rows
-from indexer import atlas, lexical, vectors
+from indexer import atlas, evidence, lexical, vectors
 from indexer.build import file_digest, keep_rejects, read_into, resolved, silent
+from indexer.evidence import Evidence, Known
 from indexer.shards import SHARD, Engine, Folder, Local, Progress, encode_missing
+from indexer.snapshot import EVIDENCE
 from indexer.store import Generation, Manifest, Store, must_fit
 from indexer.vectors import Rows, VectorIndex
 from model.encoder import Encoder, Vectors
@@ -37,12 +40,14 @@ class Change:
 
     `source` (see data.corpus.read) holds papers that are new or changed; if `whole`, all papers, so that
     those of the index that are not in it are withdrawn. `remove` are ids to withdraw. The filter that
-    the index was built with is applied: a paper that no longer passes it is withdrawn.
+    the index was built with is applied: a paper that no longer passes it is withdrawn. `contexts` is a file
+    of citations to know besides those that are known (see data.contexts.read_queries).
     """
 
     source: str | None = None
     whole: bool = False
     remove: tuple[str, ...] = ()
+    contexts: str | None = None
 
 
 @dataclass(frozen=True)
@@ -51,6 +56,7 @@ class Counts:
 
     `encoded` are those with a new text. `older` records of the source had a lower version than the
     index has, so its own stayed; `unknown` ids to withdraw are not in the index.
+    `citations` are newly known.
     """
 
     added: int
@@ -60,9 +66,10 @@ class Counts:
     encoded: int
     older: int
     unknown: int
+    citations: int = 0
 
     def __bool__(self) -> bool:
-        return bool(self.added or self.changed or self.withdrawn)
+        return bool(self.added or self.changed or self.withdrawn or self.citations)
 
 
 @dataclass(frozen=True)
@@ -110,6 +117,9 @@ def update(
             papers = PaperTable(current.path / "papers.arrow")
             delta, reading = _read(store.staging / "update.arrow", change, max_rejects, progress)
             plan = _plan(papers, delta, change, Filter.of(current.manifest.kept))
+            known = _known(current, papers)
+            citations = _new_citations(change.contexts, known, [*papers.ids(), *delta.ids()], plan)
+            plan = replace(plan, counts=replace(plan.counts, citations=len(citations)))
             if not plan.counts:
                 return current, plan.counts, reading
             if not len(plan.records):
@@ -127,6 +137,13 @@ def update(
             _fill(store.next, current, (papers, delta, fresh), blocks, plan, progress)
             if current.manifest.mapped:
                 atlas.draw(store.next, progress, current.path)
+            if citations:
+                encoder = encoder or Encoder(current.manifest.encoder, device)
+                must_fit(current, root, encoder.fingerprint, encoder.name, TEXT_FORM)
+                encoded = evidence.encoded(citations, encoder, store.staging / "contexts", progress)
+                evidence.write(store.next / EVIDENCE, evidence.merged(known, citations, encoded))
+            elif known:
+                shutil.copytree(current.path / EVIDENCE, store.next / EVIDENCE)
             keep_rejects(store.next, reading)
             manifest = replace(
                 _manifest(current.manifest, change, plan.counts, reading),
@@ -151,6 +168,25 @@ def _read(path: Path, change: Change, max_rejects: float, progress: Progress) ->
         return PaperTable(path), Reading()
     reading = read_into(path, change.source, Filter(), max_rejects, progress)
     return PaperTable(path), reading
+
+
+def _known(current: Generation, papers: PaperTable) -> Known | None:
+    """The citations that the current generation knows."""
+    folder = current.path / EVIDENCE
+    return Evidence(folder, papers).known() if folder.is_dir() else None
+
+
+def _new_citations(source: str | None, known: Known | None, ids: Sequence[str], plan: Plan) -> list[Citation]:
+    """The citations of the source that are not known, of the papers that the index will have.
+
+    `ids` are those of its papers and then those of the source's, which the plan counts by.
+    """
+    if source is None:
+        return []
+    found, _ = evidence.read(source)
+    there = {ids[row] for row in plan.records.tolist()}
+    before = set(known.citations) if known else set()
+    return [citation for citation in found if citation not in before and citation.cited_id in there]
 
 
 def _written(path: Path, delta: PaperTable, rows: Rows) -> PaperTable:

@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from data.errors import UserError
-from data.filter import Selection
+from data.filter import Allowed, Selection
 from model.encoder import Vectors
 
 Rows = NDArray[np.int64]
@@ -112,7 +112,7 @@ class VectorIndex:
         self._gathered = lru_cache(GATHERED)(gather)  # no reference to self: it is freed with its owner
         self._on_gpu = threading.Lock()  # the resources serve one search at a time
 
-    def search(self, queries: Vectors, k: int, keep: Selection | None = None) -> tuple[Vectors, Rows]:
+    def search(self, queries: Vectors, k: int, keep: Allowed | None = None) -> tuple[Vectors, Rows]:
         """The k nearest rows of each query by inner product: (scores, rows), best first.
 
         Both have shape (len(queries), min(k, number of rows)); with `keep`, only its rows are
@@ -137,7 +137,7 @@ class VectorIndex:
         best = np.argsort(-every, axis=1, kind="stable")[:, :k]
         return np.take_along_axis(every, best, axis=1), few[best]
 
-    def _search_gpu(self, queries: Vectors, k: int, keep: Selection | None) -> tuple[Vectors, Rows]:
+    def _search_gpu(self, queries: Vectors, k: int, keep: Allowed | None) -> tuple[Vectors, Rows]:
         """FAISS's selectors need not work on a GPU, so what is selected is an index of its own there."""
         with self._on_gpu:
             if keep is None:
@@ -155,13 +155,13 @@ class VectorIndex:
         return np.asarray(self._halves[np.asarray(rows, np.int64)].astype(np.float32) @ query)
 
 
-def _only(keep: Selection) -> Any:
+def _only(keep: Allowed) -> Any:
     """The search parameters by which FAISS looks at the selected rows alone."""
     python: Any = faiss  # its stubs know the C++ signatures alone
     return python.SearchParameters(sel=python.IDSelectorBitmap(np.packbits(keep.mask, bitorder="little")))
 
 
-def _gpu_index(resources: Any, halves: NDArray[np.float16], keep: Selection | None) -> Any:
+def _gpu_index(resources: Any, halves: NDArray[np.float16], keep: Allowed | None) -> Any:
     """The rows, or the selected ones, as a flat index of 16-bit floats on the GPU."""
     config = faiss.GpuIndexFlatConfig()
     config.useFloat16 = True

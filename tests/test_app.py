@@ -18,8 +18,9 @@ from data.contexts import MAX_QUERY, parse
 from data.filter import Filter
 from indexer import feedback
 from indexer.build import build
+from indexer.candidates import LEXICAL_WEIGHT
 from indexer.jobs import Job
-from indexer.search import LEXICAL_WEIGHT, Hit, Searcher
+from indexer.search import Hit, Searcher
 from indexer.settings import RANKINGS, Settings
 from model.encoder import Encoder
 from model.training_data import read_documents, read_sources
@@ -90,8 +91,10 @@ def drawn(page: AppTest) -> list[str]:
 
 
 def scores(page: AppTest) -> list[float]:
-    found = [re.search(r"(?:score|meaning|BM25) (-?[\d.]+)", bar.text) for bar in page.get("progress")]
-    return [float(match[1]) for match in found if match]
+    """As they are shown: a number, or a probability in percent."""
+    asked = re.compile(r"(?:score|meaning|BM25) (?P<number>-?[\d.]+)|(?P<percent>\d+)%")
+    found = filter(None, (asked.search(bar.text) for bar in page.get("progress")))
+    return [float(m["number"]) if m["number"] else float(m["percent"]) / 100 for m in found]
 
 
 def flip(page: AppTest, title: str, label: str) -> None:
@@ -328,7 +331,7 @@ def test_a_damaged_index_is_one_message_that_names_the_file(
 
 @pytest.mark.parametrize(
     ("name", "value"),
-    [("CITEMARK_K", "many"), ("CITEMARK_RANKING", "best"), ("CITEMARK_DEVICE", "abacus")],
+    [("CITEMARK_K", "many"), ("CITEMARK_RANKING", "magic"), ("CITEMARK_DEVICE", "abacus")],
 )
 def test_a_bad_setting_is_one_message_with_its_value(
     open_page: Opener, index: Path, monkeypatch: pytest.MonkeyPatch, name: str, value: str
@@ -362,7 +365,29 @@ def test_an_option_in_a_command_can_be_copied() -> None:
     assert "\u2060" not in plain("indexer build SOURCE --index /tmp/x -k 3 (arXiv:1409.0473)")
 
 
+def test_a_probability_is_shown_as_it_is_and_in_words(page: AppTest, engine: Searcher) -> None:
+    ask(page, SENTENCE)
+    hits = engine.search(parse(SENTENCE))[0]
+    bars = page.get("progress")
+    for bar, hit in zip(bars, hits, strict=True):
+        assert hit.probability is not None
+        assert bar.value == pytest.approx(100 * hit.probability, abs=1)
+        assert f"{hit.probability:.0%}, " in bar.text
+    assert any("is the probability" in caption.value for caption in page.caption)
+
+
+def test_it_is_said_when_nothing_fits(
+    page: AppTest, engine: Searcher, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ask(page, SENTENCE)
+    assert not [info for info in page.info if "Nothing in this corpus fits well" in info.value]
+    monkeypatch.setattr(Searcher, "nothing_fits", lambda *_: True)
+    ask(page, SENTENCE + " Again.")
+    assert [info for info in page.info if "Nothing in this corpus fits well" in info.value]
+
+
 def test_the_parts_of_a_score_add_up_as_they_are_shown(page: AppTest) -> None:
+    page.selectbox(key="ranking").set_value("hybrid").run()
     ask(page, SENTENCE)
     sums = [re.findall(r"\d\.\d\d", bar.text) for bar in page.get("progress")]
     assert len(sums) == 10
@@ -373,8 +398,9 @@ def test_the_parts_of_a_score_add_up_as_they_are_shown(page: AppTest) -> None:
 
 
 def test_the_bar_is_the_share_of_the_best_score_there_can_be(page: AppTest, engine: Searcher) -> None:
+    page.selectbox(key="ranking").set_value("hybrid").run()
     ask(page, SENTENCE)
-    best = engine.search(parse(SENTENCE))[0][0].score / (1 + LEXICAL_WEIGHT)
+    best = engine.search(parse(SENTENCE), 10, "hybrid")[0][0].score / (1 + LEXICAL_WEIGHT)
     assert page.get("progress")[0].value == pytest.approx(100 * best, abs=1)
 
 

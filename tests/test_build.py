@@ -17,8 +17,8 @@ from data.filter import Filter
 from data.paper import Paper
 from data.table import PaperTable
 from indexer.build import build, check
-from indexer.search import Snapshot
 from indexer.settings import Settings
+from indexer.snapshot import Snapshot
 from indexer.store import Store
 from model.encoder import Encoder, Vectors
 

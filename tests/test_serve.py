@@ -22,8 +22,8 @@ from prometheus_client.parser import text_string_to_metric_families
 from data.errors import UserError
 from indexer.api_schema import MAX_BATCH
 from indexer.build import build
+from indexer.candidates import LEXICAL_WEIGHT
 from indexer.guard import MAX_BODY
-from indexer.search import LEXICAL_WEIGHT
 from indexer.serve import ServeSettings
 from model.encoder import Encoder
 

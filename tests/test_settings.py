@@ -7,7 +7,7 @@ from indexer.settings import Settings, from_environment
 
 
 def test_an_empty_environment_gives_the_defaults() -> None:
-    assert from_environment({}) == Settings(Path("citemark-index"), "auto", "hybrid", 10)
+    assert from_environment({}) == Settings(Path("citemark-index"), "auto", "best", 10)
 
 
 def test_every_variable_is_read() -> None:
@@ -24,7 +24,7 @@ def test_every_variable_is_read() -> None:
     ("variable", "value", "named"),
     [
         ("CITEMARK_DEVICE", "tpu", "'tpu', not one of auto, cpu, cuda"),
-        ("CITEMARK_RANKING", "best", "'best', not one of hybrid, dense, bm25"),
+        ("CITEMARK_RANKING", "magic", "'magic', not one of best, hybrid, dense, bm25"),
         ("CITEMARK_K", "ten", "'ten', not a whole number"),
         ("CITEMARK_K", "-3", "'-3', not a whole number"),
         ("CITEMARK_K", "0", "k is 0, not between 1 and 1000"),

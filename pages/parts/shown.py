@@ -7,19 +7,21 @@ from typing import NamedTuple
 import streamlit as st
 
 from data.bibliography import bibtex
-from data.contexts import CITE, OTHER, Context
+from data.contexts import CITE, OTHER, Citation, Context
 from data.errors import UserError
 from data.library import Bibliography
 from data.paper import Paper
 from indexer.basket import Basket, known_as
-from indexer.search import LEXICAL_WEIGHT, Hit, Searcher
-from indexer.why import Spans, why
+from indexer.candidates import LEXICAL_WEIGHT
+from indexer.search import Hit, Searcher
+from indexer.why import Spans, shared, stems, why
 
 REWRITTEN = re.compile(r":(?=//|material|streamlit)|@|www(?=\.)|(?<!\S)[<>=~-](?=[<>=~-]+(?!\S))", re.I)
 SITES = {"arxiv": "arXiv", "acl": "ACL Anthology"}
 NAMED_AUTHORS = 4
 NAMED_CATEGORIES = 3
 BAR = 256  # pixels: as wide as its text
+CONFIDENCE = ((0.5, "probably the one"), (0.2, "likely"), (0.05, "possible"), (0.0, "a long shot"))
 
 
 class Around(NamedTuple):
@@ -77,6 +79,10 @@ def card(hit: Hit, around: Around) -> None:
             st.markdown(f":green-badge[:material/book: already in your library as {plain(known)}]")
         if found.sentence:
             st.markdown(f":small[… {lit(found.sentence, found.lit)}]")
+        if hit.cited:
+            st.markdown(f":small[:gray[{cited(hit)}]]")
+        for citation in hit.cited_like:
+            st.markdown(f":small[:gray-badge[cited like this] {quoted(citation, around.context)}]")
         with st.container(horizontal=True, vertical_alignment="center"):
             choose_button(paper, around, name)
             abstract = st.toggle("Abstract", key=f"abstract {name}")
@@ -138,8 +144,26 @@ def facts(paper: Paper) -> str:
     return " · ".join(fact for fact in (names, str(paper.year or ""), where, address) if fact)
 
 
+def cited(hit: Hit) -> str:
+    """How often the index knows it to be cited."""
+    return f"cited {hit.cited:,} time{'s' * (hit.cited != 1)} in the citations that this index knows"
+
+
+def quoted(citation: Citation, context: Context) -> str:
+    """A citing sentence as markdown, the words that it shares with the context lit."""
+    text = citation.text.replace(CITE, "[…]").replace(OTHER, "[…]")
+    return lit(text, shared(text, stems(context.text.replace(CITE, " ").replace(OTHER, " "))))
+
+
+def likely(probability: float) -> str:
+    """A probability in words."""
+    return next(word for least, word in CONFIDENCE if probability >= least)
+
+
 def scored(hit: Hit) -> tuple[float, str]:
     """The score as a share of the best that there can be, and in words what it is made of."""
+    if hit.probability is not None:
+        return hit.probability, f"{hit.probability:.0%}, {likely(hit.probability)}"
     if hit.dense is None:
         return hit.bm25 or 0.0, f"BM25 {hit.score:.2f}"
     if hit.bm25 is None:

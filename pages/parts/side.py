@@ -6,9 +6,11 @@ from typing import Any
 
 import streamlit as st
 
+from data.clean import text
 from data.filter import Filter
 from data.library import Bibliography, parse_bibliography
 from data.manuscript import source_of
+from data.paper import Paper
 from indexer import feedback
 from indexer.overview import Counts, counts
 from indexer.search import Searcher
@@ -17,9 +19,10 @@ from pages.parts.shown import plain
 
 COUNTS = (5, 10, 20, 50)
 RANKING_NAMES = {
-    "hybrid": "Best: meaning and words",
+    "best": "Best: all that is known",
+    "hybrid": "Fast: meaning and words",
     "dense": "Meaning only",
-    "bm25": "Fast: words only (BM25)",
+    "bm25": "Words only (BM25)",
 }
 
 
@@ -30,7 +33,7 @@ class Wanted:
     k: int
     ranking: str
     keep: Filter
-    title: str
+    draft: Paper | None
 
 
 def side(engine: Searcher, settings: Settings) -> tuple[list[Bibliography], Wanted]:
@@ -38,12 +41,12 @@ def side(engine: Searcher, settings: Settings) -> tuple[list[Bibliography], Want
     with st.sidebar:
         k, ranking = results(settings)
         keep = filters(engine)
-        title, until = draft_panel()
+        draft, until = draft_panel()
         libraries = library_panel()
         feedback_panel(settings)
     if until is not None and (keep.until is None or until < keep.until):
         keep = replace(keep, until=until)
-    return libraries, Wanted(k, ranking, keep, title)
+    return libraries, Wanted(k, ranking, keep, draft)
 
 
 def results(settings: Settings) -> tuple[int, str]:
@@ -83,20 +86,25 @@ def filters(engine: Searcher) -> Filter:
     return Filter(tuple(categories), since, until, (author,) if author.strip() else ())
 
 
-def draft_panel() -> tuple[str, int | None]:
-    """The draft's title, and the last year that a paper may be of."""
+def draft_panel() -> tuple[Paper | None, int | None]:
+    """What is told of the draft, and the last year that a paper may be of."""
     with st.expander("Your draft", icon=":material/article:"):
         title = st.text_input(
             "Title",
             key="draft title",
             persist_state="session",
-            placeholder="Keeps the draft itself out of the results",
+            placeholder="Helps to rank; the draft itself is left out",
+        )
+        abstract = st.text_area(
+            "Abstract", key="draft abstract", persist_state="session", placeholder="Helps to rank", height=120
         )
         year = st.number_input("Year", 1000, 2999, None, key="draft year", persist_state="session")
         before = st.toggle(
             "Only papers before my draft's year", key="before", disabled=year is None, persist_state="session"
         )
-    return title, int(year) - 1 if year is not None and before else None
+    told = Paper("", text(title), text(abstract))
+    draft = told if told.title or told.abstract else None
+    return draft, int(year) - 1 if year is not None and before else None
 
 
 def library_panel() -> list[Bibliography]:

@@ -19,8 +19,9 @@ import pytest
 from conftest import environment, write_corpus
 from proof import Nursery, Proof, tries
 
-from indexer.search import Searcher, Snapshot
+from indexer.search import Searcher
 from indexer.settings import Settings
+from indexer.snapshot import Snapshot
 from indexer.store import Store
 
 pytest_plugins = ["proof"]

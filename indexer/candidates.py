@@ -1,0 +1,187 @@
+"""The candidates of a context, and what is known of each: what every ranking but the plain ones orders."""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from data.contexts import Context
+from data.filter import Selection
+from indexer.snapshot import Snapshot
+from model.encoder import Vectors
+from model.text import query_text
+
+if TYPE_CHECKING:
+    from indexer.vectors import Rows
+
+CANDIDATES = 300  # of the vectors, and of the words
+LEXICAL_WEIGHT = 0.1  # on dev hit@10 is .515 with 0, .523 with .06, .517 with .1, .487 with .2
+PROFILE_WEIGHT = 0.3  # on dev hit@10 is .552 with .1, .567 with .2, .573 with .3, .563 with .5
+LONG = 30.0  # words of a sentence
+SCORED = 20.0  # a BM25 score
+ABSENT = -1.0  # the gap to the best of a paper that is not cited, which is beyond any cosine's
+
+FEATURES = (
+    "cosine", "cosine gap", "cosine rank", "bm25", "bm25 share", "bm25 rank",
+    "cited", "citations", "profile", "profile gap", "nearest", "nearest gap", "words", "words share",
+    "best cosine", "best bm25", "best profile", "best nearest", "best words", "length",
+    "evidence", "texts", "draft", "draft cosine", "draft gap", "draft profile",
+)  # fmt: skip
+
+
+Use = Literal["texts", "vectors", "nothing"]
+"""What is taken of the known citations: all, all but their words, or nothing."""
+
+
+@dataclass(frozen=True)
+class Draft:
+    """What is known of the paper that is being written.
+
+    `vector` is that of its title and abstract, None where they were not given. Neither the paper of the
+    `row` (-1: not in the index) nor what `paper_id` is known to cite helps to answer.
+    """
+
+    vector: Vectors | None = None
+    paper_id: str = ""
+    row: int = -1
+
+
+NO_DRAFT = Draft()
+
+
+@dataclass(frozen=True)
+class Pool:
+    """The candidates of one context; each array has the shape (candidates,).
+
+    `dense` is the cosine, `bm25` the score, 0 for what BM25 did not find. `cited`, `profile`, `nearest`
+    and `words` are what indexer.evidence.Said has of them. `draft` is the cosine with the draft, if it was
+    given, and `draft_profile` its cosine with the profile. `length` is that of the context in words;
+    `evidence` and `texts` tell whether the index knows citations, and their sentences.
+    """
+
+    rows: "Rows"
+    dense: Vectors
+    bm25: Vectors
+    cited: NDArray[np.int64]
+    profile: Vectors
+    nearest: Vectors
+    words: Vectors
+    draft: Vectors | None
+    draft_profile: Vectors
+    length: int
+    evidence: bool
+    texts: bool
+
+    @property
+    def share(self) -> Vectors:
+        """The BM25 score as a share of the context's best."""
+        return _share(self.bm25)
+
+    def only(self, chosen: NDArray[np.bool_]) -> "Pool":
+        """The same with some of the candidates."""
+        arrays: dict[str, Any] = {
+            name: value[chosen] for name, value in vars(self).items() if isinstance(value, np.ndarray)
+        }
+        return replace(self, **arrays)
+
+    def hybrid(self, profile: float = 0.0) -> Vectors:
+        """The cosine with what the words add, and `profile` times the profile's cosine."""
+        return np.asarray(self.dense + LEXICAL_WEIGHT * self.share + profile * self.profile, np.float32)
+
+    def features(self) -> NDArray[np.float32]:
+        """What the ranker is told, shape (candidates, len(FEATURES))."""
+        n = len(self.rows)
+        known = self.cited > 0
+        draft = np.zeros(n, np.float32) if self.draft is None else self.draft
+
+        def same(value: float) -> Vectors:
+            return np.full(n, value, np.float32)
+
+        def best(values: Vectors) -> float:
+            return float(values.max(initial=0.0))
+
+        columns = (
+            self.dense, self.dense - best(self.dense), _log_rank(self.dense),
+            self.bm25 / SCORED, self.share, _log_rank(self.bm25),
+            known, np.log1p(self.cited),
+            self.profile, np.where(known, self.profile - best(self.profile), ABSENT),
+            self.nearest, np.where(known, self.nearest - best(self.nearest), ABSENT),
+            self.words / SCORED, _share(self.words),
+            same(best(self.dense)), same(best(self.bm25) / SCORED), same(best(self.profile)),
+            same(best(self.nearest)), same(best(self.words) / SCORED), same(self.length / LONG),
+            same(self.evidence), same(self.texts), same(self.draft is not None),
+            draft, draft - best(draft), self.draft_profile,
+        )  # fmt: skip
+        return np.stack([np.asarray(column, np.float32) for column in columns], axis=1)
+
+
+def _share(scores: Vectors) -> Vectors:
+    return np.asarray(scores / max(float(scores.max(initial=0.0)), 1e-9), np.float32)
+
+
+def _log_rank(scores: Vectors) -> Vectors:
+    """log(1 + rank), the best having rank 0; equal scores in the order of the pool."""
+    ranks = np.empty(len(scores), np.float32)
+    ranks[np.argsort(-scores, kind="stable")] = np.arange(len(scores))
+    return np.log1p(ranks)
+
+
+def pools(
+    snapshot: Snapshot,
+    contexts: Sequence[Context],
+    queries: Vectors,
+    k: int,
+    keep: Selection | None,
+    drafts: Sequence[Draft],
+    use: Use,
+) -> Iterator[Pool]:
+    """The candidates of each context, at least `k` from each source: vectors, words and known citations.
+
+    `queries` are the contexts' vectors, shape (contexts, dimension).
+    """
+    k = max(k, CANDIDATES)
+    dense, dense_rows = snapshot.vectors.search(queries, k, keep)
+    bm25, bm25_rows = snapshot.words.search([query_text(c) for c in contexts], k, keep)
+    bm25_rows = np.where(bm25 > 0, bm25_rows, -1)
+    evidence = snapshot.evidence if use != "nothing" else None
+    if evidence:
+        near = evidence.near(queries, keep)
+        worded = evidence.worded([c.text if use == "texts" else "" for c in contexts])
+    for number, (context, query, draft) in enumerate(zip(contexts, queries, drafts, strict=True)):
+        parts = [dense_rows[number], bm25_rows[number]]
+        if evidence:
+            parts += [near[number], evidence.cited_in(worded[number][0])]
+        rows = np.unique(np.concatenate(parts))
+        rows = rows[(rows >= 0) & (rows != draft.row)]
+        if keep is not None:
+            rows = rows[keep.mask[rows]]
+        cosines = _looked_up(rows, dense_rows[number], dense[number])
+        missing = np.flatnonzero(~np.isin(rows, dense_rows[number]))
+        cosines[missing] = snapshot.vectors.score(query, rows[missing].tolist())
+        nothing = np.zeros(len(rows), np.float32)
+        said = evidence.say(query, rows, worded[number], draft.vector, draft.paper_id) if evidence else None
+        yield Pool(
+            rows=rows,
+            dense=cosines,
+            bm25=_looked_up(rows, bm25_rows[number], bm25[number]),
+            cited=said.cited if said else np.zeros(len(rows), np.int64),
+            profile=said.profile if said else nothing,
+            nearest=said.nearest if said else nothing,
+            words=said.words if said else nothing,
+            draft=None if draft.vector is None else snapshot.vectors.score(draft.vector, rows.tolist()),
+            draft_profile=said.draft if said else nothing,
+            length=len(context.text.split()),
+            evidence=evidence is not None,
+            texts=evidence is not None and evidence.has_words and use == "texts",
+        )
+
+
+def _looked_up(rows: "Rows", found: "Rows", scores: Vectors) -> Vectors:
+    """The score of each of `rows`, 0 for those that are not among the found ones; `rows` are sorted."""
+    values = np.zeros(len(rows), np.float32)
+    place = np.minimum(np.searchsorted(rows, found), max(len(rows) - 1, 0))
+    here = (rows[place] == found) if len(rows) else np.zeros(len(found), np.bool_)
+    values[place[here]] = scores[here]
+    return values

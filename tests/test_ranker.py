@@ -1,0 +1,240 @@
+"""The learned ranker: what it is told, what it says, how it is fitted and what it refuses."""
+
+import hashlib
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from sklearn.metrics import roc_auc_score
+
+from data.contexts import Context, Query
+from data.errors import UserError
+from data.paper import Paper
+from indexer.calibration import bins, expected_error
+from indexer.candidates import FEATURES, Pool
+from indexer.fit import _threshold
+from indexer.measures import auroc
+from indexer.search import Searcher
+from indexer.settings import Settings
+from model import fitting, ranker
+from model.encoder import Encoder
+from model.fitting import Example, fit
+from model.ranker import Ranker
+
+
+def silent(*_: object) -> None: ...
+
+
+def made_up_lists(count: int, seed: int = 0) -> list[Example]:
+    """Lists in which the candidate with the greatest first feature is right, four times in five."""
+    random = np.random.default_rng(seed)
+    lists = []
+    for number in range(count):
+        features = random.normal(size=(int(random.integers(5, 30)), 4)).astype(np.float32)
+        right = np.zeros(len(features), np.bool_)
+        if random.random() < 0.8:
+            right[int(features[:, 0].argmax())] = True
+        lists.append(Example(features, right, f"citing-{number % 50}"))
+    return lists
+
+
+@pytest.fixture(scope="module")
+def fitted() -> tuple[Ranker, list[np.ndarray]]:
+    return fit(made_up_lists(600), ("a", "b", "c", "d"), "an encoder", silent)
+
+
+def test_what_was_right_comes_first_in_lists_never_seen(fitted: tuple[Ranker, list[np.ndarray]]) -> None:
+    lists = [example for example in made_up_lists(300, seed=1) if example.right.any()]
+    found = [fitted[0].probabilities(example.features) for example in lists]
+    assert np.mean([e.right[p.argmax()] for e, p in zip(lists, found, strict=True)]) > 0.9
+
+
+def test_the_probabilities_hold_for_lists_never_seen(fitted: tuple[Ranker, list[np.ndarray]]) -> None:
+    lists = made_up_lists(600, seed=2)
+    told = np.concatenate([fitted[0].probabilities(example.features) for example in lists])
+    right = np.concatenate([example.right for example in lists])
+    assert expected_error(told.astype(np.float64), right) < 0.03
+    assert told.sum() == pytest.approx(right.sum(), rel=0.15)
+
+
+def test_the_network_says_what_torch_would(fitted: tuple[Ranker, list[np.ndarray]]) -> None:
+    r = fitted[0]
+    features = made_up_lists(1, seed=3)[0].features
+    x = torch.from_numpy((features - r.mean) / r.spread)
+    hidden = torch.nn.functional.gelu(
+        x @ torch.from_numpy(r.hidden) + torch.from_numpy(r.bias), approximate="tanh"
+    )
+    scores = x @ torch.from_numpy(r.linear) + hidden @ torch.from_numpy(r.out)
+    none = x.amax(0) @ torch.from_numpy(r.null) + torch.from_numpy(r.null_bias)
+    shares = torch.softmax(torch.cat([scores, none]), 0)[:-1]
+    expected = torch.sigmoid(r.slope[0] * torch.logit(shares.double()) + r.shift[0])
+    np.testing.assert_allclose(r.probabilities(features), expected.numpy(), rtol=1e-3, atol=1e-6)
+
+
+def test_no_fold_learns_from_its_own_lists(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A fold that saw its own lists would make them look easier than they are."""
+    lists = made_up_lists(100)
+    trained: list[set[str]] = []
+    real = fitting._fitted
+
+    def noted(some: list[tuple[torch.Tensor, Example]], seed: int) -> object:
+        trained.append({example.citing_id for _, example in some})
+        return real(some, seed)
+
+    monkeypatch.setattr(fitting, "_fitted", noted)
+    monkeypatch.setattr(fitting, "EPOCHS", 1)
+    fit(lists, ("a", "b", "c", "d"), "an encoder", silent)
+    every = {example.citing_id for example in lists}
+    left_out = [every - seen for seen in trained]
+    assert len(trained) == fitting.FOLDS
+    assert set().union(*left_out) == every
+    assert sum(map(len, left_out)) == len(every)
+
+
+def test_a_ranker_is_saved_and_loaded(fitted: tuple[Ranker, list[np.ndarray]], tmp_path: Path) -> None:
+    digest = replace(fitted[0], threshold=0.125).save(tmp_path / "r.safetensors")
+    assert digest == hashlib.sha256((tmp_path / "r.safetensors").read_bytes()).hexdigest()
+    back = ranker.load(tmp_path / "r.safetensors", ("a", "b", "c", "d"))
+    assert (back.encoder, back.threshold, back.features) == ("an encoder", 0.125, ("a", "b", "c", "d"))
+    features = made_up_lists(1)[0].features
+    np.testing.assert_array_equal(back.probabilities(features), fitted[0].probabilities(features))
+
+
+def test_what_is_no_ranker_is_refused(fitted: tuple[Ranker, list[np.ndarray]], tmp_path: Path) -> None:
+    file = tmp_path / "r.safetensors"
+    with pytest.raises(UserError, match=r"cannot be read .* make it again with: indexer fit"):
+        ranker.load(file, FEATURES)
+    file.write_bytes(b"not one")
+    with pytest.raises(UserError, match=r"r\.safetensors: no ranker; make it again"):
+        ranker.load(file, FEATURES)
+    fitted[0].save(file)
+    with pytest.raises(UserError, match="made for the features a, b, c, d"):
+        ranker.load(file, FEATURES)
+    replace(fitted[0], slope=np.array([np.nan], np.float32)).save(file)
+    with pytest.raises(UserError, match="a number that is not finite"):
+        ranker.load(file, ("a", "b", "c", "d"))
+
+
+def test_the_shipped_ranker_is_the_default_encoders() -> None:
+    shipped = ranker.load(None, FEATURES)
+    assert shipped.encoder == Encoder("citemark", "cpu").fingerprint
+    assert 0 < shipped.threshold < 0.5
+
+
+def test_a_changed_shipped_ranker_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    raw = bytearray(ranker.FILE.read_bytes())
+    raw[-1] ^= 1
+    (tmp_path / "r").write_bytes(raw)
+    monkeypatch.setattr(ranker, "FILE", tmp_path / "r")
+    with pytest.raises(UserError, match=r"has sha256 .* install citemark again"):
+        ranker.load(None, FEATURES)
+
+
+def test_an_index_by_another_encoder_is_ranked_without_it(small_index: Path, tiny: Encoder) -> None:
+    searcher = Searcher(Settings(small_index, "cpu"), tiny)
+    assert searcher.ranker() is None
+    hits = searcher.search([Context("storms [CITE]")], 3)[0]
+    assert [hit.probability for hit in hits] == [None, None, None]
+    assert not searcher.nothing_fits(hits)
+
+
+def test_a_ranker_for_another_encoder_is_refused_with_both(
+    small_index: Path, tiny: Encoder, fitted: tuple[Ranker, list[np.ndarray]], tmp_path: Path
+) -> None:
+    file = tmp_path / "r.safetensors"
+    shipped = ranker.load(None, FEATURES)
+    replace(shipped, encoder="abc").save(file)
+    searcher = Searcher(Settings(small_index, "cpu", ranker=file), tiny)
+    with pytest.raises(UserError, match=f"fitted with the encoder abc, .* {tiny.fingerprint}"):
+        searcher.search([Context("storms [CITE]")], 3)
+
+
+def test_probabilities_order_the_hits_and_a_draft_is_read(searcher: Searcher) -> None:
+    context = Context("Federated learning [CITE] keeps the data at home.")
+    hits = searcher.search([context], 20)[0]
+    told = [hit.probability for hit in hits if hit.probability is not None]
+    assert len(told) == 20
+    assert told == sorted(told, reverse=True)
+    assert all(0 < p < 1 for p in told)
+    drafted = searcher.search([context], 20, draft=Paper("", "Private learning", "We learn anonymously."))[0]
+    assert [h.score for h in drafted] != [h.score for h in hits]
+    same = searcher.search([context], 20, "hybrid", draft=Paper("", "Private learning", ""))[0]
+    assert same == searcher.search([context], 20, "hybrid")[0]
+
+
+def pool(**values: object) -> Pool:
+    three = np.array([0.5, 0.9, 0.1], np.float32)
+    zero = np.zeros(3, np.float32)
+    plain = Pool(
+        rows=np.array([4, 7, 9]),
+        dense=three,
+        bm25=np.array([10, 0, 5], np.float32),
+        cited=np.array([2, 0, 0]),
+        profile=np.array([0.4, 0, 0], np.float32),
+        nearest=np.array([0.6, 0, 0], np.float32),
+        words=zero,
+        draft=None,
+        draft_profile=zero,
+        length=15,
+        evidence=True,
+        texts=True,
+    )
+    return replace(plain, **values)  # type: ignore[arg-type]
+
+
+def column(some: Pool, name: str) -> list[float]:
+    found: list[float] = some.features()[:, FEATURES.index(name)].round(4).tolist()
+    return found
+
+
+def test_features_are_what_they_are_called() -> None:
+    some = pool()
+    assert some.features().shape == (3, len(FEATURES))
+    assert column(some, "cosine gap") == pytest.approx([-0.4, 0, -0.8], abs=1e-4)
+    assert column(some, "cosine rank") == pytest.approx(np.log1p([1, 0, 2]).tolist(), abs=1e-4)
+    assert column(some, "bm25 share") == [1, 0, 0.5]
+    assert column(some, "citations") == pytest.approx([np.log(3), 0, 0], abs=1e-4)
+    assert column(some, "profile gap") == [0, -1, -1]
+    assert column(some, "best bm25") == [0.5, 0.5, 0.5]
+    assert column(some, "length") == [0.5, 0.5, 0.5]
+    assert column(some, "draft") == [0, 0, 0]
+    drafted = pool(draft=np.array([0.2, 0.1, 0.3], np.float32))
+    assert column(drafted, "draft") == [1, 1, 1]
+    assert column(drafted, "draft gap") == pytest.approx([-0.1, -0.2, 0], abs=1e-4)
+
+
+def test_a_part_of_a_pool_has_its_own_best() -> None:
+    rest = pool().only(np.array([True, False, True]))
+    assert rest.rows.tolist() == [4, 9]
+    assert column(rest, "cosine gap") == pytest.approx([0, -0.4], abs=1e-4)
+
+
+def test_auroc_is_sklearns() -> None:
+    random = np.random.default_rng(0)
+    better, worse = random.integers(0, 20, 300) + 3, random.integers(0, 20, 200)
+    labels = [1] * 300 + [0] * 200
+    assert auroc(better, worse) == pytest.approx(roc_auc_score(labels, np.concatenate([better, worse])))
+
+
+def test_the_expected_error_is_the_mean_distance_of_the_bins() -> None:
+    told = np.array([0.05, 0.05, 0.95, 0.85])
+    right = np.array([False, True, True, False])
+    assert expected_error(told, right) == pytest.approx((2 * 0.45 + 0.05 + 0.85) / 4)
+    assert bins(told, right)[9] == (1, 0.95, 1.0)
+    assert sum(count for count, *_ in bins(told, right)) == 4
+
+
+def test_the_threshold_is_the_greatest_that_is_right_often_enough() -> None:
+    best = np.array([0.01, 0.02, 0.03, 0.04, 0.05, 0.06])
+    assert _threshold(best, np.array([True, True, False, True, True, False])) == 0.05
+    assert _threshold(best, np.zeros(6, np.bool_)) == 0.0
+
+
+def test_too_few_contexts_are_refused(searcher: Searcher) -> None:
+    from indexer.fit import fit_ranker
+
+    few = [Query("q", Context("storms [CITE]"), "c", ("weather-01",))]
+    with pytest.raises(UserError, match="fewer than 100 of the contexts"):
+        fit_ranker(searcher, few, silent)
