@@ -2,12 +2,13 @@
 
 import hashlib
 import json
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+from click.testing import Result
 from conftest import write_corpus
 
 from data.contexts import Citation, Context
@@ -268,3 +269,36 @@ def test_what_is_packed_comes_back(
     assert back.ids == known.ids
     assert back.cited.tolist() == known.cited.tolist()
     np.testing.assert_allclose(back.profiles, known.profiles, atol=0.02)
+
+
+def test_the_command_keeps_citations_and_shows_them(
+    few: list[dict[str, Any]],
+    citations: list[Citation],
+    tiny_folder: Path,
+    invoke: Callable[..., Result],
+    tmp_path: Path,
+) -> None:
+    corpus = write_corpus(tmp_path / "c.jsonl", few)
+    contexts = write_citations(tmp_path / "contexts.jsonl", citations)
+    options = ("--index", tmp_path / "index")
+    built = invoke("build", corpus, "--encoder", tiny_folder, "--contexts", contexts, *options)
+    assert built.exit_code == 0, built.stderr
+    assert f"{len(citations):,} known, from {contexts}" in invoke("info", *options).stdout
+    draft = ("--draft-title", "Games", "--draft-abstract", "We play Go.")
+    found = invoke("search", "Go and chess [CITE].", "-k", "60", "--json", *draft, *options)
+    assert found.exit_code == 0, found.stderr
+    hits = json.loads(found.stdout)["contexts"][0]["hits"]
+    for hit in hits:
+        of_it = [c for c in citations if c.cited_id == hit["paper_id"]]
+        assert hit["cited"] == len(of_it)
+        assert {like["text"] for like in hit["cited_like"]} <= {c.text for c in of_it}
+        assert len(hit["cited_like"]) == min(2, len({c.citing_id for c in of_it}))
+
+
+def test_contexts_that_are_not_there_stop_a_build_before_it_begins(
+    small_corpus: Path, invoke: Callable[..., Result], tmp_path: Path
+) -> None:
+    asked = ("build", small_corpus, "--contexts", tmp_path / "none.jsonl", "--index", tmp_path / "index")
+    result = invoke(*asked)
+    assert result.exit_code == 1
+    assert result.stderr == f"indexer: {tmp_path / 'none.jsonl'}: no such file or folder\n"

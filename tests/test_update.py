@@ -309,4 +309,4 @@ def test_the_command_tells_what_became_of_the_papers(
 def test_an_update_with_nothing_is_wrong_usage(arguments: list[str], invoke: Invoke) -> None:
     result = invoke("update", *arguments)
     assert result.exit_code == 2
-    assert "give a SOURCE, or --remove alone" in result.stderr
+    assert "give a SOURCE, or --remove or --contexts alone" in result.stderr

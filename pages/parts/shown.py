@@ -73,14 +73,12 @@ def card(hit: Hit, around: Around) -> None:
     paper, name = hit.paper, f"{around.mark} {hit.paper.paper_id}"
     found = why(around.context, paper)
     with st.container(border=True, gap="small"):
-        st.markdown(f"{hit.rank}\\. {linked(paper)}  \n:small[:gray[{plain(facts(paper))}]]")
+        st.markdown(f"{hit.rank}\\. {linked(paper)}  \n:small[:gray[{plain(facts(paper) + cited(hit))}]]")
         known = known_as(paper, around.libraries)
         if known:
             st.markdown(f":green-badge[:material/book: already in your library as {plain(known)}]")
         if found.sentence:
             st.markdown(f":small[… {lit(found.sentence, found.lit)}]")
-        if hit.cited:
-            st.markdown(f":small[:gray[{cited(hit)}]]")
         for citation in hit.cited_like:
             st.markdown(f":small[:gray-badge[cited like this] {quoted(citation, around.context)}]")
         with st.container(horizontal=True, vertical_alignment="center"):
@@ -145,8 +143,8 @@ def facts(paper: Paper) -> str:
 
 
 def cited(hit: Hit) -> str:
-    """How often the index knows it to be cited."""
-    return f"cited {hit.cited:,} time{'s' * (hit.cited != 1)} in the citations that this index knows"
+    """How often the index knows it to be cited, if it does."""
+    return f" · {hit.cited:,} known citation{'s' * (hit.cited != 1)}" if hit.cited else ""
 
 
 def quoted(citation: Citation, context: Context) -> str:
