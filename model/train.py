@@ -17,7 +17,7 @@ from model.recipe import RECIPES
 from model.text import MARKS
 
 
-class _Command(click.Command):
+class TrainingCommand(click.Command):
     """Turns a UserError into one line and exit code 1."""
 
     def invoke(self, ctx: click.Context) -> Any:
@@ -130,7 +130,7 @@ _RECIPE = _options(
 )
 
 
-@click.command(cls=_Command, context_settings={"help_option_names": ["-h", "--help"]})
+@click.command(cls=TrainingCommand, context_settings={"help_option_names": ["-h", "--help"]})
 @_FILES
 @_RECIPE
 def main(recipe: str, **flags: Any) -> None:
@@ -147,15 +147,10 @@ def main(recipe: str, **flags: Any) -> None:
     given = {name: value for name, value in flags.items() if value is not None}
     names = RECIPES[recipe].__dataclass_fields__
     settings = replace(RECIPES[recipe], **{name: given.pop(name) for name in list(given) if name in names})
-    os.environ.setdefault("TOKENIZERS_PARALLELISM", "true")
-    try:
-        import accelerate  # noqa: F401
-        import matplotlib  # noqa: F401
-    except ImportError as error:
-        raise UserError(f"training needs {error.name}: pip install 'citemark[train]'") from None
+    ready()
     from model.training import Inputs, train
 
-    result = train(Inputs(**given), settings, _progress())
+    result = train(Inputs(**given), settings, progress_lines())
     for source in result.sources:
         counts = ", ".join(f"{count:,} {what}" for what, count in source.counts.items() if count)
         click.echo(f"{source.name}: {counts}")
@@ -164,7 +159,17 @@ def main(recipe: str, **flags: Any) -> None:
     click.echo(f"model of step {result.best_step:,} at {flags['out']} in {result.seconds / 60:.1f} minutes")
 
 
-def _progress() -> Callable[[str, int, int, str], None]:
+def ready() -> None:
+    """Set up a training's process. Raises UserError where a package that only training needs is missing."""
+    os.environ.setdefault("TOKENIZERS_PARALLELISM", "true")
+    try:
+        import accelerate  # noqa: F401
+        import matplotlib  # noqa: F401
+    except ImportError as error:
+        raise UserError(f"training needs {error.name}: pip install 'citemark[train]'") from None
+
+
+def progress_lines() -> Callable[[str, int, int, str], None]:
     """Lines on stderr, at most one in ten seconds of a stage."""
     import time
 

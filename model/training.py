@@ -3,9 +3,8 @@
 import json
 import resource
 import shutil
-import sys
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from copy import deepcopy
 from dataclasses import asdict, dataclass
 from hashlib import sha256
@@ -24,7 +23,6 @@ from sentence_transformers.sentence_transformer.training_args import SentenceTra
 from torch import nn
 from transformers import TrainerCallback, set_seed
 from transformers.trainer_callback import PrinterCallback
-from transformers.trainer_utils import get_last_checkpoint
 
 from data.contexts import Context
 from data.errors import UserError
@@ -38,6 +36,7 @@ from model.negatives import mine
 from model.recipe import Recipe
 from model.retrieval import DevSet, Retrieval, dev_set
 from model.text import DEFAULT_MARKS, passage_text, write_marks
+from model.trainer import CHECKPOINTS, Progress, Watch, last_checkpoint, load_base, record, spare_cpu
 from model.training_data import (
     Documents,
     Examples,
@@ -49,11 +48,6 @@ from model.training_data import (
     read_sources,
     with_noise,
 )
-
-CHECKPOINTS = "checkpoints"
-RECORD = "training.json"
-
-Progress = Callable[[str, int, int, str], None]
 
 
 @dataclass(frozen=True)
@@ -202,7 +196,7 @@ def base_model(recipe: Recipe, device: str) -> SentenceTransformer:
     if recipe.document_adapter:
         add_adapter(model, recipe.document_adapter)
     if device == "cpu":
-        _spare_cpu(model)
+        spare_cpu(model)
     return model
 
 
@@ -213,27 +207,6 @@ def _freeze(router: Router, words: bool) -> None:
     for name, parameter in router.sub_modules[QUERY].named_parameters():
         if words and ".embeddings." in name:
             parameter.requires_grad_(False)
-
-
-def _spare_cpu(model: SentenceTransformer) -> None:
-    """Train at nearly twice the speed on a CPU.
-
-    There the fused attention's gradients take twice the time of plain matrix products, and drawing the
-    random numbers of the attention's dropout takes as long as the attention.
-    """
-    for name, module in model.named_modules():
-        if name.endswith("auto_model"):
-            cast(Any, module).set_attn_implementation("eager")
-        elif name.endswith("attention.self.dropout"):
-            cast(nn.Dropout, module).p = 0.0
-
-
-def load_base(name: str, device: str, precision: str) -> Encoder:
-    """The base's encoder. Raises UserError."""
-    try:
-        return Encoder(name, device, precision)
-    except UserError as error:
-        raise UserError(str(error).replace("--encoder", "--base")) from error
 
 
 class _Trainer(SentenceTransformerTrainer):
@@ -249,49 +222,6 @@ class _Trainer(SentenceTransformerTrainer):
 
     def _save(self, output_dir: str | None = None, state_dict: Any = None) -> None:
         self.model.save_pretrained(str(output_dir or self.args.output_dir), create_model_card=False)
-
-
-class _Watch(TrainerCallback):  # type: ignore[misc]
-    """Lines of progress on stderr, curves on disk, and an evaluation of the last step."""
-
-    def __init__(self, folder: Path, batch: int, evaluates: bool) -> None:
-        self._folder = folder
-        self._batch = batch
-        self._evaluates = evaluates
-        self._began, self._first = time.monotonic(), 0
-        self._step_began, self._training = 0.0, 0.0
-
-    def on_train_begin(self, args: Any, state: Any, control: Any, **_: Any) -> None:
-        self._began, self._first = time.monotonic(), state.global_step
-
-    def on_step_begin(self, args: Any, state: Any, control: Any, **_: Any) -> None:
-        self._step_began = time.monotonic()
-
-    def on_step_end(self, args: Any, state: Any, control: Any, **_: Any) -> Any:
-        self._training += time.monotonic() - self._step_began
-        if state.global_step >= state.max_steps:
-            control.should_evaluate = self._evaluates
-            control.should_save = True
-        return control
-
-    def on_log(self, args: Any, state: Any, control: Any, logs: Any = None, **_: Any) -> None:
-        logs = logs or {}
-        if "loss" in logs:
-            self._say(f"loss {logs['loss']:.3f}, lr {logs['learning_rate']:.1e}, {self._pace(state)}", state)
-        elif "eval_hit@10" in logs:
-            shown = ("hit@10", "R@10", "MRR", "seen", "unseen", "spearman", "draft hit@10")
-            found = [f"{name} {logs[f'eval_{name}']:.3f}" for name in shown if f"eval_{name}" in logs]
-            self._say(", ".join(found), state)
-            curves.save(state.log_history, self._folder)
-
-    def _say(self, words: str, state: Any) -> None:
-        print(f"step {state.global_step}/{state.max_steps}: {words}", file=sys.stderr, flush=True)
-
-    def _pace(self, state: Any) -> str:
-        """Examples a second of training alone, and the time left with evaluations as they came."""
-        done, seconds = state.global_step - self._first, time.monotonic() - self._began
-        left = (state.max_steps - state.global_step) * seconds / max(done, 1)
-        return f"{done * self._batch / max(self._training, 1e-9):.0f} examples/s, {left / 60:.0f} min left"
 
 
 class _Refresh(TrainerCallback):  # type: ignore[misc]
@@ -312,9 +242,10 @@ def train(inputs: Inputs, recipe: Recipe, progress: Progress) -> Result:
     began = time.monotonic()
     encoder = load_base(recipe.base, inputs.device, inputs.precision)
     recipe = recipe.settled(encoder.device, encoder.marks)
-    checkpoint = _checkpoint(inputs)
+    checkpoint = last_checkpoint(inputs.out, inputs.resume)
     material = gather(inputs, recipe, progress)
-    _record(inputs, recipe, material, encoder)
+    facts = asdict(recipe) | {"data": _data_digest(material, encoder)}
+    record(inputs.out, inputs.resume, facts)
     set_seed(recipe.seed)
     vectors = None
     if recipe.frozen_documents or recipe.hard_negatives:
@@ -327,45 +258,11 @@ def train(inputs: Inputs, recipe: Recipe, progress: Progress) -> Result:
     return _finished(inputs, recipe, material, trainer, before, began)
 
 
-def _checkpoint(inputs: Inputs) -> str | None:
-    """The checkpoint to go on from. Raises UserError where a finished or another training is in the way."""
-    folder = inputs.out / CHECKPOINTS
-    found = get_last_checkpoint(str(folder)) if folder.is_dir() else None
-    if inputs.resume and not found:
-        raise UserError(f"{inputs.out}: no checkpoint to resume from; train without --resume")
-    if not inputs.resume and inputs.out.exists() and any(inputs.out.iterdir()):
-        raise UserError(
-            f"{inputs.out} is not empty; choose another --out, or go on from its checkpoint with --resume"
-        )
-    return cast(str | None, found)
-
-
-def _record(inputs: Inputs, recipe: Recipe, material: Material, encoder: Encoder) -> None:
-    """Write down what is trained, or compare it with what was written before a resumption."""
+def _data_digest(material: Material, encoder: Encoder) -> str:
     digest = sha256(encoder.fingerprint.encode())
     for query, answers in zip(material.train.queries, material.train.answers, strict=True):
         digest.update(f"{query}\0{answers.tolist()}\0".encode())
-    record = json.loads(json.dumps(asdict(recipe) | {"data": digest.hexdigest()[:16]}))
-    path = inputs.out / RECORD
-    if inputs.resume:
-        try:
-            known = json.loads(path.read_bytes())
-        except (OSError, ValueError):
-            raise UserError(
-                f"{path} is missing or damaged; train without --resume, in another --out"
-            ) from None
-        for name, value in record.items():
-            if known.get(name) != value:
-                raise UserError(
-                    f"{path}: this training began with {name} {known.get(name)}, not {value}; "
-                    "resume with the same flags and data, or train in another --out"
-                )
-        return
-    try:
-        inputs.out.mkdir(parents=True, exist_ok=True)
-        path.write_text(json.dumps(record, indent=1) + "\n", encoding="utf-8")
-    except OSError as error:
-        raise UserError(f"{inputs.out} cannot be written ({error.strerror or error})") from error
+    return digest.hexdigest()[:16]
 
 
 def _before(inputs: Inputs, trainer: _Trainer) -> dict[str, float]:
@@ -482,7 +379,7 @@ def _trainer(
                 for task, tokens in ((QUERY, recipe.query_tokens), (DOCUMENT, recipe.passage_tokens))
             },
         ),
-        callbacks=[_Watch(inputs.out, recipe.batch, evaluates)],
+        callbacks=[Watch(inputs.out, recipe.batch, evaluates)],
     )
     trainer.remove_callback(PrinterCallback)
     if isinstance(loss, AdaptedDocuments):

@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 from click.testing import CliRunner, Result
 from safetensors.numpy import load_file
+from transformers import PreTrainedModel
 
 from data.contexts import Context
 from data.errors import UserError
@@ -21,6 +22,7 @@ from indexer.settings import Settings
 from model.encoder import Encoder
 from model.recipe import RECIPES, Recipe
 from model.train import main
+from model.training import base_model
 
 Train = Callable[..., Path]
 
@@ -179,7 +181,7 @@ def test_the_folder_holds_no_pickle_and_a_card_with_the_numbers(frozen: Path) ->
 def test_a_resumed_training_ends_with_the_weights_of_an_unbroken_one(
     frozen: Path, command: Callable[..., tuple[Path, Result]], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    from model.training import _Watch
+    from model.trainer import Watch
 
     def killed(self: Any, args: Any, state: Any, control: Any, **_: Any) -> Any:
         if state.global_step == 13:
@@ -187,7 +189,7 @@ def test_a_resumed_training_ends_with_the_weights_of_an_unbroken_one(
         return control
 
     with monkeypatch.context() as patched:
-        patched.setattr(_Watch, "on_step_end", killed)
+        patched.setattr(Watch, "on_step_end", killed)
         out, result = command(*FROZEN, "--marks", "keep", out=tmp_path / "broken")
     assert result.exit_code == 130
     assert "--resume" in result.output
@@ -235,7 +237,7 @@ def test_a_resumed_training_with_an_adapter_ends_like_an_unbroken_one(
     monkeypatch: pytest.MonkeyPatch,
     tmp_path: Path,
 ) -> None:
-    from model.training import _Watch
+    from model.trainer import Watch
 
     def killed(self: Any, args: Any, state: Any, control: Any, **_: Any) -> Any:
         if state.global_step == 13:
@@ -243,7 +245,7 @@ def test_a_resumed_training_with_an_adapter_ends_like_an_unbroken_one(
         return control
 
     with monkeypatch.context() as patched:
-        patched.setattr(_Watch, "on_step_end", killed)
+        patched.setattr(Watch, "on_step_end", killed)
         out, _ = command(*ADAPTED, out=tmp_path / "broken")
     result = command(*ADAPTED, "--resume", out=out)[1]
     assert result.exit_code == 0, result.output
@@ -317,3 +319,13 @@ def test_a_recipe_is_settled_by_objective_and_device() -> None:
     with pytest.raises(UserError, match="--recipe seed"):
         Recipe(frozen_documents=True, seed_loss=True).settled("cpu", "drop")
     assert RECIPES["seed"].settled("cuda", "drop").batch == 16
+
+
+def test_a_cpu_trains_with_plain_attention_and_without_its_dropout(tiny_folder: Path) -> None:
+    model = base_model(Recipe(base=str(tiny_folder), frozen_documents=True), "cpu")
+    networks = [module for module in model.modules() if isinstance(module, PreTrainedModel)]
+    assert len(networks) == 2
+    assert {network.config._attn_implementation for network in networks} == {"eager"}
+    dropouts = {name: m.p for name, m in model.named_modules() if name.endswith("attention.self.dropout")}
+    assert len(dropouts) == 4
+    assert set(dropouts.values()) == {0.0}
