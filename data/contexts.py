@@ -1,7 +1,7 @@
 """Citing contexts: a text with `[CITE]` where the citation belongs, and the papers it cites."""
 
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -123,6 +123,13 @@ def read_queries(source: str) -> tuple[list[Query], Reading]:
         for number, ((query_id, citing_id, body), golds) in enumerate(grouped.items())
     ]
     return queries, reading
+
+
+def run_names(queries: Sequence[Query]) -> list[str]:
+    """What the TREC files call the queries: their own ids where these are distinct words."""
+    names = [query.query_id for query in queries]
+    plain = len(set(names)) == len(names) and all(len(name.split()) == 1 for name in names)
+    return names if plain else [f"q{number}" for number in range(len(queries))]
 
 
 def _checked(row: Any) -> tuple[tuple[str, str, str], str]:

@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from data.contexts import Query
+from data.contexts import Query, run_names
 from data.errors import UserError
 from data.filter import Filter
 from data.paper import Paper
@@ -100,7 +100,7 @@ def evaluate(
             f"the index has none of the {contexts:,} cited papers, the first: {queries[0].cited_ids[0]}; "
             "evaluate with the corpus that the contexts belong to"
         )
-    names = _names(queries)
+    names = run_names(queries)
     if out:
         _write(out / "qrels.txt", _qrels(names, queries))
     drafts = _drafts(searcher.snapshot.papers, queries)
@@ -128,13 +128,6 @@ def evaluate(
     if out:
         _write(out / "report.json", [json.dumps(report.as_dict(), indent=1)])
     return report
-
-
-def _names(queries: Sequence[Query]) -> list[str]:
-    """What the TREC files call the queries: their own ids where these are distinct words."""
-    names = [query.query_id for query in queries]
-    plain = len(set(names)) == len(names) and all(len(name.split()) == 1 for name in names)
-    return names if plain else [f"q{number}" for number in range(len(queries))]
 
 
 def _qrels(names: Sequence[str], queries: Sequence[Query]) -> Iterator[str]:

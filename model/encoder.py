@@ -19,7 +19,7 @@ from model import shipped
 from model.text import DEFAULT_MARKS, FORM_FILE, TEXT_FORM, Marks, passage_text, query_text, read_marks
 
 if TYPE_CHECKING:
-    from sentence_transformers import SentenceTransformer
+    from sentence_transformers import CrossEncoder, SentenceTransformer
 
 Vectors = NDArray[np.float32]
 
@@ -76,11 +76,11 @@ class Encoder:
             raise UserError(f"--encoder {name}: the model does not say its dimension; use another model")
         self.marks = _marks(name)
         """What the weights were trained to see of a context's marks."""
-        self.fingerprint = _fingerprint(self._model, self.marks)
+        self.fingerprint = fingerprint(self._model, _text_form(self.marks))
         """Digest (hex, 64 bits) of weights, tokenizer, pooling and text form: equal fingerprints
         put the same text at the same point, whatever the device and precision."""
         if precision == "auto":
-            precision = "bf16" if _computes_bf16(self.device) else "fp32"
+            precision = "bf16" if computes_bf16(self.device) else "fp32"
         self.precision = precision
         if precision == "bf16":
             self._model.to(torch.bfloat16)
@@ -106,7 +106,7 @@ class Encoder:
             vectors = encode(texts, batch_size=self._batch, show_progress_bar=False, convert_to_numpy=True)
         except Exception as error:  # the libraries raise whatever the model's files and the device cause
             raise UserError(
-                f"the encoder {self.name} cannot encode ({_first_line(error)}); fetch its files again or "
+                f"the encoder {self.name} cannot encode ({first_line(error)}); fetch its files again or "
                 "use another model"
             ) from error
         vectors = np.asarray(vectors, np.float32)
@@ -132,7 +132,7 @@ def _load(name: str, device: str) -> "SentenceTransformer":
         raise
     except Exception as error:  # the libraries raise whatever the hub, the files or the config cause
         raise UserError(
-            f"--encoder {name}: the model cannot be loaded ({_first_line(error)}); give a folder or a hub "
+            f"--encoder {name}: the model cannot be loaded ({first_line(error)}); give a folder or a hub "
             "name of a sentence-transformers model with safetensors weights"
         ) from error
 
@@ -142,7 +142,7 @@ def _folder(name: str) -> str | None:
     if name in EMBEDDED:
         return _embedded()
     if name and Path(name).is_dir():
-        _refuse_pickles(name, _files(Path(name)))
+        refuse_pickles(f"--encoder {name}", model_files(Path(name)))
         return name
     if Path(name).exists() or not _HUB_NAME.fullmatch(name):
         raise UserError(
@@ -168,7 +168,7 @@ def _embedded() -> str:
     return str(folder)
 
 
-def _files(folder: Path) -> list[str]:
+def model_files(folder: Path) -> list[str]:
     """The files of a model's parts: its folder and the folders that modules.json names."""
     parts = [folder]
     with contextlib.suppress(OSError, ValueError, KeyError, TypeError):
@@ -176,13 +176,16 @@ def _files(folder: Path) -> list[str]:
     return [file.relative_to(folder).as_posix() for part in set(parts) for file in part.glob("*")]
 
 
-def _refuse_pickles(name: str, files: Sequence[str]) -> None:
-    """Refuse a model of which a part has its weights only as a pickle, which can run code."""
+def refuse_pickles(asked: str, files: Sequence[str]) -> None:
+    """Refuse a model of which a part has its weights only as a pickle, which can run code.
+
+    `asked` is what asks for it, for the message: an option and its value.
+    """
     safe = {Path(file).parent for file in files if file.endswith(".safetensors")}
     for file in sorted(files):
         if Path(file).name == "pytorch_model.bin" and Path(file).parent not in safe:
             raise UserError(
-                f"--encoder {name}: {file} is a pickle, which could run code, and there is no "
+                f"{asked}: {file} is a pickle, which could run code, and there is no "
                 "model.safetensors beside it; convert it to safetensors or use another model"
             )
 
@@ -194,7 +197,7 @@ def _cached(name: str, device: str) -> "SentenceTransformer | None":
     if try_to_load_from_cache(name, "modules.json") is None:
         return None  # sentence-transformers asks for this file first, so it never fetched the model
     try:
-        _refuse_pickles(name, _files(Path(snapshot_download(name, local_files_only=True))))
+        refuse_pickles(f"--encoder {name}", model_files(Path(snapshot_download(name, local_files_only=True))))
         return _opened(name, device, local=True)
     except (OSError, ValueError):
         return None  # cut short while it was fetched
@@ -208,16 +211,14 @@ def _fetched(name: str, device: str) -> "SentenceTransformer":
     try:
         files = [f.rfilename for f in HfApi().model_info(name, timeout=HUB_TIMEOUT).siblings or []]
     except HfHubHTTPError as error:
-        raise UserError(
-            f"--encoder {name}: the Hugging Face hub refuses it ({_first_line(error)})"
-        ) from error
+        raise UserError(f"--encoder {name}: the Hugging Face hub refuses it ({first_line(error)})") from error
     except Exception as error:  # whatever the network, a proxy or the offline mode cause
         raise UserError(
             f"--encoder {name}: no such folder, and the Hugging Face hub cannot be reached "
-            f"({_first_line(error)}); check the name and the network, or give a model folder"
+            f"({first_line(error)}); check the name and the network, or give a model folder"
         ) from error
     # Weights of the first part that are a pickle here may have a safetensors conversion on a branch.
-    _refuse_pickles(name, [file for file in files if "/" in file])
+    refuse_pickles(f"--encoder {name}", [file for file in files if "/" in file])
     if FORM_FILE in files:
         hf_hub_download(name, FORM_FILE)
     return _opened(name, device, local=False)
@@ -238,7 +239,7 @@ def _opened(place: str, device: str, *, local: bool) -> "SentenceTransformer":
     )
 
 
-def _first_line(error: Exception) -> str:
+def first_line(error: Exception) -> str:
     return next(iter(str(error).strip().splitlines()), type(error).__name__).rstrip(" .")
 
 
@@ -266,7 +267,7 @@ def _marks(name: str) -> Marks:
     return read_marks(Path(path).parent) if isinstance(path, str) else DEFAULT_MARKS
 
 
-def _routes(model: "SentenceTransformer") -> list[tuple[str, list[Any]]]:
+def _routes(model: "SentenceTransformer | CrossEncoder") -> list[tuple[str, list[Any]]]:
     """The modules that a text passes, for each route where queries and documents have their own."""
     first, *rest = model.children()
     routes: Any = getattr(first, "sub_modules", None)
@@ -275,10 +276,14 @@ def _routes(model: "SentenceTransformer") -> list[tuple[str, list[Any]]]:
     return [(route, [*modules, *rest]) for route, modules in sorted(routes.items())]
 
 
-def _fingerprint(model: "SentenceTransformer", marks: Marks) -> str:
+def _text_form(marks: Marks) -> str:
+    return TEXT_FORM if marks == DEFAULT_MARKS else f"{TEXT_FORM} {marks}"
+
+
+def fingerprint(model: "SentenceTransformer | CrossEncoder", form: str) -> str:
+    """Digest (hex, 64 bits) of a model's weights, tokenizer and further modules, and of its text form."""
     import torch
 
-    form = TEXT_FORM if marks == DEFAULT_MARKS else f"{TEXT_FORM} {marks}"
     digest = hashlib.sha256(f"text form {form}; at most {_limit(model)} tokens".encode())
     digest.update(repr(sorted(model.prompts.items())).encode())
     for route, (first, *rest) in _routes(model):
@@ -294,7 +299,7 @@ def _fingerprint(model: "SentenceTransformer", marks: Marks) -> str:
     return digest.hexdigest()[:16]
 
 
-def _limit(model: "SentenceTransformer") -> Any:
+def _limit(model: "SentenceTransformer | CrossEncoder") -> Any:
     try:
         return model.max_seq_length
     except AttributeError:
@@ -310,7 +315,7 @@ def _tokenizer(tokenizer: Any) -> str:
     return json.dumps(parts, sort_keys=True)
 
 
-def _computes_bf16(device: str) -> bool:
+def computes_bf16(device: str) -> bool:
     import torch
 
     if device == "cuda":

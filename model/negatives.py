@@ -29,7 +29,7 @@ def mine(
     above (1 - margin) times its cosine is more likely a citation missed than a mistake. Where too few
     are left, random documents that are not right answers fill up.
     """
-    excluded = _co_cited(asked, keys)
+    excluded = co_cited(asked, keys)
     rows_of = _rows_of(keys)
     rng = np.random.default_rng([seed, 7])
     found = np.empty((len(asked), count), np.int64)
@@ -46,7 +46,7 @@ def mine(
     return found
 
 
-def _co_cited(asked: Examples, keys: Rows) -> list[frozenset[int]]:
+def co_cited(asked: Examples, keys: Rows) -> list[frozenset[int]]:
     """The keys that are no negatives of each example: its right answers, and its citing paper's others."""
     cited: dict[str, set[int]] = {}
     for citing, answers in zip(asked.citing, asked.answers, strict=True):

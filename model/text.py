@@ -1,6 +1,6 @@
-"""How a paper and a context become the encoder's input.
+"""How a paper and a context become the input of encoder and reranker.
 
-Training, indexing and search all call these two functions, so that no text is ever encoded in a form
+Training, indexing and search all call these functions, so that no text is ever encoded in a form
 that the weights have not seen. TEXT_FORM names the functions' version; an index records it and refuses
 another. What becomes of a context's marks is a property of the weights: a model folder that was trained
 with another form than the default says so in its citemark.json.
@@ -16,6 +16,9 @@ from data.paper import Paper
 
 TEXT_FORM = "1"
 FORM_FILE = "citemark.json"
+PAIR_FORM = "1"
+CONTEXT_WORDS, BEFORE_MARK = 40, 30  # of a context, beside its paper: how many, and how many before the mark
+PAPER_WORDS = 28
 OWN_WORDS = 3  # fewer words before a mark say nothing of their own
 
 Marks = Literal["drop", "cite", "keep"]
@@ -48,6 +51,21 @@ def query_text(context: Context, marks: Marks = DEFAULT_MARKS, draft: Paper | No
     if draft:
         text = f"{text} {passage_text(draft)}"
     return " ".join(text.split())
+
+
+def pair_texts(context: Context, paper: Paper) -> tuple[str, str]:
+    """A context and a paper as a reranker reads them together, both cut: a pair costs what it is long.
+
+    Of the context the words around its mark, marks kept; of the paper its title and how the abstract
+    begins. PAIR_FORM names the version.
+    """
+    words = context.text.split()
+    mark = next((place for place, word in enumerate(words) if CITE in word), 0)
+    start = max(0, min(mark - BEFORE_MARK, len(words) - CONTEXT_WORDS))
+    return (
+        " ".join(words[start : start + CONTEXT_WORDS]),
+        " ".join(passage_text(paper).split()[:PAPER_WORDS]),
+    )
 
 
 def read_marks(folder: Path) -> Marks:

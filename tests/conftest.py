@@ -198,7 +198,10 @@ def _bert(folder: Path, dimension: int, texts: list[str]) -> None:
     )
     cls, sep = words.token_to_id("[CLS]"), words.token_to_id("[SEP]")
     words.post_processor = processors.BertProcessing(("[SEP]", sep), ("[CLS]", cls))
-    tokenizer = PreTrainedTokenizerFast(tokenizer_object=words, model_max_length=128, **special)
+    inputs = ["input_ids", "token_type_ids", "attention_mask"]
+    tokenizer = PreTrainedTokenizerFast(
+        tokenizer_object=words, model_max_length=128, model_input_names=inputs, **special
+    )
     config = BertConfig(
         vocab_size=len(tokenizer),
         hidden_size=dimension,
