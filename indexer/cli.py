@@ -6,6 +6,7 @@ modules are imported inside the commands, so that `--help` answers at once.
 
 import sys
 from collections.abc import Iterator
+from contextlib import AbstractContextManager, nullcontext
 from io import TextIOWrapper
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -38,6 +39,7 @@ if TYPE_CHECKING:
     from data.filter import Filter
     from data.paper import Paper
     from indexer.search import Hit
+    from indexer.shards import Engine
     from indexer.store import Manifest
 
 
@@ -83,6 +85,16 @@ def main() -> None:
 @filter_options("Keep")
 @rejects_option
 @click.option("--map", "with_map", is_flag=True, help="Draw a map of the papers, too, for the page.")
+@click.option(
+    "--engine",
+    type=click.Choice(("local", "ray")),
+    default="local",
+    show_default=True,
+    help="What encodes: this process, or a Ray cluster.",
+)
+@click.option("--address", help="The Ray cluster, host:port or auto [default: one started here].")
+@click.option("--workers", type=click.IntRange(1), help="Actors on it [default: one a GPU or core].")
+@click.option("--shards", help="Folder or URL (s3://…) of the encoded shards [default: in the index].")
 @click.option("--json", "as_json", is_flag=True, help="Print the result as JSON.")
 def build(
     source: str,
@@ -93,6 +105,10 @@ def build(
     keep: "Filter",
     max_rejects: float,
     with_map: bool,
+    engine: str,
+    address: str | None,
+    workers: int | None,
+    shards: str | None,
     as_json: bool,
 ) -> None:
     """Build an index of SOURCE and publish it.
@@ -105,6 +121,8 @@ def build(
     run again.
     """
     settings = settings_of(index=index, device=device)
+    if engine == "local" and (address or workers):
+        raise click.UsageError("--address and --workers need --engine ray")
     from indexer.build import REJECTS
     from indexer.build import build as build_index
     from indexer.build import check as check_build
@@ -112,16 +130,19 @@ def build(
     from model.encoder import Encoder
 
     check_build(source, settings.index, contexts)
-    with Bars() as bars:
+    with _engine(engine, address, settings.device, workers) as chosen, Bars() as bars:
+        own = settings.device if engine == "local" else "cpu"  # a cluster's encoders are its actors'
         generation, reading = build_index(
             source,
             settings.index,
-            Encoder(encoder, settings.device),
+            Encoder(encoder, own),
             keep,
             max_rejects,
             bars,
             with_map=with_map,
             contexts=contexts,
+            engine=chosen,
+            shards=shards,
         )
     list_rejects(reading, generation.path / REJECTS)
     manifest = generation.manifest
@@ -132,6 +153,18 @@ def build(
     counts = ", ".join(f"{count:,} {name}" for name, count in fates.items() if count)
     click.echo(f"{reading.read:,} records read: {counts}")
     click.echo(f"index of {manifest.papers:,} papers at {settings.index}, in {_duration(manifest.seconds)}")
+
+
+def _engine(
+    name: str, address: str | None, device: str, workers: int | None
+) -> AbstractContextManager["Engine"]:
+    if name == "local":
+        from indexer.shards import Local
+
+        return nullcontext(Local())
+    from indexer.ray_engine import LOCAL, cluster
+
+    return cluster(address or LOCAL, device, workers)
 
 
 @main.command()

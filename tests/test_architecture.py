@@ -11,7 +11,7 @@ import pytest
 
 ROOT = Path(__file__).parent.parent
 ROOMS = ("data", "model", "indexer", "app")  # each may import itself and those before it
-HEAVY = ("torch", "faiss", "streamlit", "datasets", "pyarrow", "transformers", "sentence_transformers")
+HEAVY = ("torch", "faiss", "streamlit", "datasets", "pyarrow", "transformers", "sentence_transformers", "ray")
 
 
 def sources() -> list[Path]:
@@ -99,6 +99,11 @@ def test_the_rule_sees_what_it_forbids() -> None:
         assert unsafe(f"f(1, {argument}=setting)") == [f"1: {argument}"]
         assert unsafe(f"f(1, {argument}=False)") == []
     assert unsafe("torch.f(x, weights_only=False)") == ["1: weights_only"]
+
+
+def test_only_the_cluster_engine_knows_ray() -> None:
+    users = {path.name for path in sources() for _, module in imported(path) if module.split(".")[0] == "ray"}
+    assert users == {"ray_engine.py"}
 
 
 def test_only_the_page_knows_streamlit_and_only_the_vectors_know_faiss() -> None:
