@@ -19,7 +19,6 @@ from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
-from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
@@ -30,6 +29,7 @@ from filelock import FileLock, Timeout
 from data.errors import UserError
 from data.files import write_atomically
 from data.identifiers import arxiv_id, arxiv_year, doi_in, paper_id
+from data.release import release
 from data.safe_xml import BadXml, name, parse, text, texts
 
 ARXIV = "https://oaipmh.arxiv.org/oai"
@@ -346,7 +346,7 @@ class Client:
                 f"harvesting needs {error.name}; install it with: pip install 'citemark[harvest]'"
             ) from None
         self._http, self._retries = httpx2, stamina
-        agent = f"Citemark/{version('citemark')} (OAI-PMH harvester{'; ' + contact if contact else ''})"
+        agent = f"Citemark/{release()} (OAI-PMH harvester{'; ' + contact if contact else ''})"
         headers = {"User-Agent": agent, "Accept": "text/xml"} | ({"From": contact} if "@" in contact else {})
         self._client = httpx2.Client(headers=headers, timeout=120, follow_redirects=True, max_redirects=3)
         self._url, self._delay, self._last = url, delay, float("-inf")

@@ -2,7 +2,6 @@
 
 from collections.abc import Sequence
 from dataclasses import asdict
-from importlib.metadata import PackageNotFoundError, version
 from typing import Any
 
 from data.bibliography import bibtex
@@ -10,14 +9,6 @@ from data.contexts import Context
 from data.library import keys_for
 from data.paper import Paper
 from indexer.search import Hit, Searcher
-
-
-def release() -> str:
-    """The version of Citemark, as far as it is installed."""
-    try:
-        return version("citemark")
-    except PackageNotFoundError:
-        return "0"
 
 
 def score_of(hit: Hit) -> str:

@@ -24,7 +24,7 @@ from data.library import Bibliography, keys_for, parse_bibliography, read_biblio
 from data.manuscript import LATEX, MARKDOWN, Draft, Mark, Source, parse_draft
 from data.matching import same_paper
 from data.paper import Paper
-from indexer.answers import release
+from data.release import release
 from indexer.search import Hit, Searcher, UnknownPaper
 
 SUGGESTED = 5

@@ -14,7 +14,8 @@ from starlette.types import ASGIApp
 from data.contexts import CITE, MAX_QUERY, OTHER, parse
 from data.errors import UserError
 from data.paper import Paper
-from indexer.answers import answer, entries, release
+from data.release import release
+from indexer.answers import answer, entries
 from indexer.api_schema import (
     MAX_BATCH,
     CiteAnswer,

@@ -65,7 +65,7 @@ def _connect(address: str) -> Any:
         import ray
         import ray.data
     except ImportError as error:
-        raise UserError('--engine ray: Ray is not installed; pip install "citemark[ray]"') from error
+        raise UserError("--engine ray needs Ray; install it with: pip install 'citemark[ray]'") from error
     own = {"include_dashboard": False} if address == LOCAL else {}
     try:
         ray.init(address, logging_level=logging.ERROR, log_to_driver=False, **own)

@@ -21,7 +21,8 @@ from starlette.exceptions import HTTPException as StarletteHTTPException
 
 from data.contexts import Context, parse
 from data.errors import UserError
-from indexer.answers import answer, entries, record, release
+from data.release import release
+from indexer.answers import answer, entries, record
 from indexer.api_schema import (
     MAX_CONTEXTS,
     Asked,

@@ -23,7 +23,7 @@ from indexer.shards import Folder, encode_shard
 from model.encoder import Encoder
 
 needs_ray = pytest.mark.skipif(
-    importlib.util.find_spec("ray") is None, reason='Ray is not installed: pip install "citemark[ray]"'
+    importlib.util.find_spec("ray") is None, reason="Ray is not installed: pip install 'citemark[ray]'"
 )
 SHARD = 16
 Process = Callable[..., "subprocess.CompletedProcess[str]"]
@@ -41,11 +41,11 @@ source, root, folder, shards, address, workers, shard = sys.argv[1:]
 with cluster(address, "cpu", int(workers)) as engine:
     import ray
     from ray._common.usage.usage_lib import usage_stats_enabled
-    mine = psutil.Process().children(recursive=True)
+    sockets = [c for p in psutil.Process().children(recursive=True) for c in p.net_connections()]
     facts = {
         "nodes": len(ray.nodes()),
         "reports": usage_stats_enabled(),
-        "listens": sorted({c.laddr.ip for p in mine for c in p.net_connections() if c.status == "LISTEN"}),
+        "listens": sorted({c.laddr.ip.removeprefix("::ffff:") for c in sockets if c.status == "LISTEN"}),
     }
     print(json.dumps(facts), flush=True)
     encoder = Encoder(folder, "cpu", "fp32")
@@ -175,7 +175,7 @@ def test_without_ray_the_command_says_what_to_install(
     hidden = "import sys; sys.modules['ray'] = None; from indexer.cli import main; main()"
     done = process("-c", hidden, "build", small_corpus, "--index", tmp_path / "index", "--engine", "ray")
     assert (done.returncode, done.stdout) == (1, "")
-    assert done.stderr == 'indexer: --engine ray: Ray is not installed; pip install "citemark[ray]"\n'
+    assert done.stderr == "indexer: --engine ray needs Ray; install it with: pip install 'citemark[ray]'\n"
 
 
 def test_a_build_without_a_cluster_loads_no_ray(
