@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from data.errors import UserError
+from indexer.commands_update import told
 from indexer.options import index_options, print_json, settings_of
 from indexer.settings import beside
 
@@ -130,7 +131,7 @@ def _updated(
             generation, counts, _ = update(
                 index, Change(str(papers), whole=True), progress=bars, device=device
             )
-            changed = bool(counts)
+            changed, said = bool(counts), f"{told(counts)}; "
         else:
             from indexer.build import build, check
 
@@ -138,9 +139,9 @@ def _updated(
             from model.encoder import CITEMARK, Encoder
 
             generation, _ = build(str(papers), index, Encoder(encoder or CITEMARK, device), progress=bars)
-            changed = True
+            changed, said = True, ""
     if changed and not quiet:
-        click.echo(f"index of {generation.manifest.papers:,} papers at {index}")
+        click.echo(f"{said}index of {generation.manifest.papers:,} papers at {index}")
     return changed
 
 

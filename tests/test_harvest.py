@@ -595,10 +595,13 @@ def test_the_command_harvests_builds_and_updates_the_index(
     assert second.exit_code == 0, second.output
     report = json.loads(second.stdout)
     assert (report["harvest"]["deleted"], report["papers"]) == (1, 10)
-    repository.records.clear()
+    repository.add("2401.00001", "2024-02-02", title="Another title")
     third = invoke(*words)
-    assert third.exit_code == 0
-    assert "nothing new" in third.output
+    assert "1 changed, 1 encoded; index of 10 papers" in third.output
+    repository.records.clear()
+    fourth = invoke(*words)
+    assert fourth.exit_code == 0
+    assert "nothing new" in fourth.output
 
 
 def test_without_the_extra_the_command_says_what_to_install(
