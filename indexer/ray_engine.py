@@ -10,6 +10,7 @@ import contextlib
 import logging
 import os
 import socket
+import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
@@ -26,6 +27,8 @@ from model.encoder import Encoder
 
 LOCAL = "local"  # the address of a cluster that is started on this machine, for this build alone
 LOOPBACK = ("127.0.0.1:", "localhost:")
+PATIENCE = 10.0  # seconds for a cluster to answer
+TRIES = 10  # of a shard, for one that kills whoever takes it must not do so for ever
 BLOCKS = 10_000  # tasks that Ray keeps account of at a time; of more shards, each has several
 
 
@@ -38,16 +41,21 @@ def cluster(address: str = LOCAL, device: str = "auto", workers: int | None = No
 
     Raises UserError where Ray is not installed, the cluster does not answer or has no GPU for `cuda`.
     """
-    ray = _connect(address)
-    try:
-        resources = ray.cluster_resources()
-        gpus, cores = int(resources.get("GPU", 0)), int(resources.get("CPU", 0))
-        if device == "cuda" and not gpus:
-            raise UserError(f"device is cuda, but the Ray cluster at {address} has 0 GPUs; use --device cpu")
-        device = ("cuda" if gpus else "cpu") if device == "auto" else device
-        yield Cluster(device, workers or (gpus if device == "cuda" else cores) or 1)
-    finally:
-        ray.shutdown()
+    with contextlib.redirect_stdout(sys.stderr):  # Ray tells of dead workers there, where results belong
+        ray = _connect(address)
+        try:
+            yield _joined(ray, address, device, workers)
+        finally:
+            ray.shutdown()
+
+
+def _joined(ray: Any, address: str, device: str, workers: int | None) -> "Cluster":
+    resources = ray.cluster_resources()
+    gpus, cores = int(resources.get("GPU", 0)), int(resources.get("CPU", 0))
+    if device == "cuda" and not gpus:
+        raise UserError(f"device is cuda, but the Ray cluster at {address} has 0 GPUs; use --device cpu")
+    device = ("cuda" if gpus else "cpu") if device == "auto" else device
+    return Cluster(device, workers or (gpus if device == "cuda" else cores) or 1)
 
 
 def _connect(address: str) -> Any:
@@ -56,6 +64,8 @@ def _connect(address: str) -> Any:
             f"--address {address}: a build reads its papers on a machine of the cluster; run it there, "
             "with --address auto"
         )
+    if ":" in address:
+        _reach(address)
     os.environ["RAY_USAGE_STATS_ENABLED"] = "0"  # Ray would report to its makers
     if address == LOCAL or address.startswith(LOOPBACK):
         # So Ray listens, and looks for others, on the loopback alone; it is read as Ray is imported.
@@ -78,6 +88,18 @@ def _connect(address: str) -> Any:
     context.enable_progress_bars = False
     context.print_on_execution_start = False
     return ray
+
+
+def _reach(address: str) -> None:
+    """Raise UserError where nothing listens: Ray itself takes minutes to find out."""
+    host, _, port = address.rpartition(":")
+    try:
+        socket.create_connection((host.strip("[]"), int(port)), PATIENCE).close()
+    except (OSError, OverflowError, ValueError) as error:
+        raise UserError(
+            f"--address {address}: nothing answers ({_first_line(error)}); give HOST:PORT of a cluster that "
+            "`ray start --head` started, or leave it out for one of this machine alone"
+        ) from error
 
 
 @dataclass(frozen=True)
@@ -128,6 +150,7 @@ class Cluster:
                     folder.url,
                 ),
                 compute=ActorPoolStrategy(min_size=1, max_size=workers, initial_size=workers),
+                max_task_retries=TRIES - 1,
                 **({"num_gpus": 1} if self.device == "cuda" else {"num_cpus": 1}),
             )
         )

@@ -38,6 +38,7 @@ from indexer.ray_engine import cluster
 from model.encoder import Encoder
 
 source, root, folder, shards, address, workers, shard = sys.argv[1:]
+results = sys.stdout
 with cluster(address, "cpu", int(workers)) as engine:
     import ray
     from ray._common.usage.usage_lib import usage_stats_enabled
@@ -47,7 +48,7 @@ with cluster(address, "cpu", int(workers)) as engine:
         "reports": usage_stats_enabled(),
         "listens": sorted({c.laddr.ip.removeprefix("::ffff:") for c in sockets if c.status == "LISTEN"}),
     }
-    print(json.dumps(facts), flush=True)
+    print(json.dumps(facts), file=results, flush=True)
     encoder = Encoder(folder, "cpu", "fp32")
     generation, _ = build(source, Path(root), encoder, shard=int(shard), engine=engine, shards=shards)
 print(generation.manifest.precision, flush=True)
@@ -76,16 +77,22 @@ def local_shards(long_corpus: Path, tiny: Encoder, tmp_path_factory: pytest.Temp
 
 
 @needs_ray
+@pytest.mark.slow
 def test_a_cluster_of_this_machine_gives_the_shards_of_a_local_build(
-    small_corpus: Path, tiny: Encoder, tiny_folder: Path, tmp_path: Path, process: Process
+    small_corpus: Path,
+    tiny: Encoder,
+    tiny_folder: Path,
+    tmp_path: Path,
+    start: Callable[..., "subprocess.Popen[str]"],
 ) -> None:
     """It listens on the loopback alone and reports to nobody."""
     pytest.importorskip("psutil")
     url = (tmp_path / "cluster").as_uri()
     arguments = [small_corpus, tmp_path / "index", tiny_folder, url, "local", 1, SHARD]
-    done = process("-c", CLUSTER_BUILD, *arguments)
-    assert done.returncode == 0, done.stderr
-    facts, precision = done.stdout.splitlines()
+    child = start("-c", CLUSTER_BUILD, *arguments)
+    out, err = child.communicate(timeout=500)
+    assert child.returncode == 0, err
+    facts, precision = out.splitlines()
     assert json.loads(facts)["nodes"] == 1
     assert json.loads(facts)["reports"] is False
     assert set(json.loads(facts)["listens"]) <= {"127.0.0.1", "::1"}
@@ -134,7 +141,6 @@ def test_a_build_on_two_nodes_outlives_what_is_killed(
     tiny_folder: Path,
     tmp_path: Path,
     start: Callable[..., "subprocess.Popen[str]"],
-    process: Process,
 ) -> None:
     """An actor of the second node, the node itself, or the build, which is then run again."""
     cluster, second = two_nodes
@@ -160,13 +166,36 @@ def test_a_build_on_two_nodes_outlives_what_is_killed(
     assert 5 <= len(finished) < len(content(local_shards)), "it was over before anything was killed"
     out, err = child.communicate(timeout=500)
     if victim == "build":
-        again = process("-c", CLUSTER_BUILD, *arguments)
-        assert again.returncode == 0, again.stderr
+        again = start("-c", CLUSTER_BUILD, *arguments)
+        assert again.communicate(timeout=500) and again.returncode == 0
         assert finished.items() <= Folder(str(folder)).finished().items()
     else:
         assert child.returncode == 0, err
         assert out.strip() == "fp32 on cpu"
     assert {n: b for n, b in content(folder).items() if n.endswith(".parquet")} == content(local_shards)
+
+
+@needs_ray
+@pytest.mark.slow
+@pytest.mark.parametrize("method", ["__init__", "__call__"])
+def test_workers_that_always_die_end_the_build_in_one_line(
+    method: str, small_corpus: Path, tiny_folder: Path, tmp_path: Path, start: Callable[..., Any]
+) -> None:
+    """As where the memory is too small for the encoder, or for one shard."""
+    doomed = f"""
+import os
+from indexer import ray_engine
+class Doomed(ray_engine._Worker):
+    def {method}(self, *given):
+        os._exit(1)
+ray_engine._Worker = Doomed
+"""
+    url = (tmp_path / "shards").as_uri()
+    arguments = [small_corpus, tmp_path / "index", tiny_folder, url, "local", 1, SHARD]
+    child = start("-c", doomed + CLUSTER_BUILD, *arguments)
+    err = child.communicate(timeout=500)[1]
+    assert child.returncode == 1
+    assert "data.errors.UserError: the Ray cluster gave up (" in err.splitlines()[-1]
 
 
 def test_without_ray_the_command_says_what_to_install(
@@ -203,6 +232,8 @@ finally:
             1,
             "--address ray://head:10001: a build reads",
         ),
+        (["--engine", "ray", "--address", "127.0.0.1:1"], 1, "--address 127.0.0.1:1: nothing answers ("),
+        (["--engine", "ray", "--address", "127.0.0.1:x"], 1, "--address 127.0.0.1:x: nothing answers ("),
         (["--engine", "spark"], 2, "'spark' is not one of 'local', 'ray'"),
     ],
 )
