@@ -28,7 +28,6 @@ from model.encoder import Encoder
 LOCAL = "local"  # the address of a cluster that is started on this machine, for this build alone
 LOOPBACK = ("127.0.0.1:", "localhost:")
 PATIENCE = 10.0  # seconds for a cluster to answer
-TRIES = 10  # of a shard, for one that kills whoever takes it must not do so for ever
 BLOCKS = 10_000  # tasks that Ray keeps account of at a time; of more shards, each has several
 
 
@@ -79,7 +78,7 @@ def _connect(address: str) -> Any:
     own = {"include_dashboard": False} if address == LOCAL else {}
     try:
         ray.init(address, logging_level=logging.ERROR, log_to_driver=False, **own)
-    except (ConnectionError, RuntimeError, ValueError, OSError) as error:
+    except Exception as error:  # of a node that does not start, Ray raises a bare one
         raise UserError(
             f"--address {address}: no Ray cluster can be joined ({_first_line(error)})"
         ) from error
@@ -126,12 +125,10 @@ class Cluster:
     ) -> Iterator[tuple[Slice, str]]:
         import ray
         from ray.data import ActorPoolStrategy, TaskPoolStrategy
-        from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
         if not missing:
             return
         by_key = {shard.key: shard for shard in missing}
-        here = NodeAffinitySchedulingStrategy(ray.get_runtime_context().get_node_id(), soft=False)
         workers = min(self.workers, len(missing))
         shards = (
             ray.data.from_items([s._asdict() for s in missing], override_num_blocks=min(len(missing), BLOCKS))
@@ -140,7 +137,7 @@ class Cluster:
                 fn_kwargs={"table": str(papers.path.resolve())},
                 compute=TaskPoolStrategy(size=2),
                 num_cpus=0,  # unlike the actors, so that Ray does not fuse the two: the table is only here
-                scheduling_strategy=here,
+                label_selector={"ray.io/node-id": ray.get_runtime_context().get_node_id()},
             )
             .map(
                 _Worker,
@@ -150,7 +147,6 @@ class Cluster:
                     folder.url,
                 ),
                 compute=ActorPoolStrategy(min_size=1, max_size=workers, initial_size=workers),
-                max_task_retries=TRIES - 1,
                 **({"num_gpus": 1} if self.device == "cuda" else {"num_cpus": 1}),
             )
         )

@@ -22,6 +22,7 @@ from data.corpus import STARTER
 from data.filter import Filter
 from data.table import PaperTable, PaperWriter
 from indexer import lexical, vectors
+from indexer.build import file_digest
 from indexer.milvus_address import parse
 from indexer.progress import Bars
 from indexer.publish import publish
@@ -54,7 +55,8 @@ def cut(source: Path, root: Path, papers: int) -> None:
         )
         texts = ([lexical.text_of(p) for p in table.slice(start, stop)] for start, stop in starts)
         lexical.write(store.next / "words", texts)
-        store.publish(replace(generation.manifest, papers=papers, corpus_hash=f"first-{papers}"))
+        digest = file_digest(store.next / "papers.arrow")
+        store.publish(replace(generation.manifest, papers=papers, corpus_hash=digest))
 
 
 def shared(ours: Ranked, theirs: Ranked) -> float:
