@@ -184,21 +184,6 @@ def test_without_ray_the_command_says_what_to_install(
     assert done.stderr == "indexer: --engine ray needs Ray; install it with: pip install 'citemark[ray]'\n"
 
 
-def test_a_build_without_a_cluster_loads_no_ray(
-    small_corpus: Path, tiny_folder: Path, process: Process
-) -> None:
-    code = """
-import sys
-from indexer.cli import main
-try:
-    main()
-finally:
-    print("ray" in sys.modules)
-"""
-    done = process("-c", code, "build", small_corpus, "--encoder", tiny_folder, "--index", "here")
-    assert done.stdout.splitlines()[-1] == "False", done.stderr
-
-
 @pytest.mark.parametrize(
     ("options", "code", "said"),
     [
