@@ -68,10 +68,12 @@ def main(root: str, expected: str, readers: int, mode: str, little: str) -> None
     with ThreadPoolExecutor(readers) as pool:
         warm = partial(answers, Searcher(Settings(Path(little), "cpu"), encoder))
         list(pool.map(warm, [n % KINDS for n in range(10 * readers)]))
-    base = memory("VmHWM")
+    del warm
+    base, idle = memory("VmHWM"), memory("VmRSS")
     searcher = Searcher(Settings(Path(root), "cpu"), encoder, follow=mode == "follow")
-    searcher.snapshot.load()
-    one = memory("VmHWM") - base
+    for number in range(KINDS):
+        answers(searcher, number)
+    one = memory("VmRSS") - idle
     stop = threading.Event()
     seen: Counter[str] = Counter()
     faults: list[str] = []

@@ -109,7 +109,6 @@ def test_readers_get_whole_answers_while_the_index_is_replaced(
         publish(root, tmp_path / str((swap + 1) % EDITIONS))
         time.sleep(max(0.0, began + load.seconds * (swap + 1) / load.swaps - time.monotonic()))
     reports = [json.loads(process.communicate(timeout=300)[0]) for process in started]
-    size = sum(f["bytes"] for f in Store(root).open().manifest.files.values())
     for report in reports:
         for _ in range(sum(report["answers"].values())):
             proof.check(True, "")
@@ -117,12 +116,14 @@ def test_readers_get_whole_answers_while_the_index_is_replaced(
             proof.check(False, report["faults"][min(fault, 19)])
         assert report["least"] >= 1
         assert len(report["answers"]) >= 2
-    peaks = [report["peak"] / size for report in reports]
+    peaks = [report["peak"] / report["one"] for report in reports]
     proof.note = (
-        f"{load.processes * load.readers} readers, {load.swaps} swaps; an index of {size / 1e6:.1f} MB, "
-        f"memory at most {max(peaks):.2f} of it"
+        f"{load.processes * load.readers} readers, {load.swaps} swaps; an index takes "
+        f"{reports[0]['one'] / 1e6:.1f} MB, all of them at most {max(peaks):.2f} times that"
     )
     if load is FULL:  # in a small one the threads of the readers outweigh it
+        slow = "a search outlasts the swaps, and with it its generation: this machine is too busy to tell"
+        assert all(report["least"] >= 3 * load.swaps for report in reports), slow
         assert max(peaks) <= 2.2, reports
     proof.end("rebuild while serving", load.processes * load.readers)
 
