@@ -8,16 +8,18 @@ import os
 import signal
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
-from conftest import ROOT, environment
+from conftest import ROOT, environment, write_corpus
 from sketch import Sketcher
 
+from indexer import atlas
 from indexer.build import build
 
 OWN_MOUNTS = ["unshare", "--user", "--map-root-user", "--mount"]  # file systems of its own, for any user
@@ -68,6 +70,20 @@ def pytest_terminal_summary(terminalreporter: Any, config: pytest.Config) -> Non
         terminalreporter.line(f"{'promise':{width}} | {'tries':>6} | failures")
         for promise, count, failed, note in rows:
             terminalreporter.line(f"{promise:{width}} | {count:6,} | {failed:8,}  {note}".rstrip())
+
+
+def every_kind(papers: Sequence[dict[str, Any]], encoder: Any, folder: Path) -> Path:
+    """An index with every kind of file that one can have: rejects, known citations, a map."""
+    corpus = write_corpus(folder / "corpus.jsonl", [*papers, {"no": "title"}])
+    said = [
+        {"text": f"As in {paper['title']} [CITE].", "cited_id": paper["id"], "citing_id": f"by-{number}"}
+        for number, paper in enumerate(papers)
+    ]
+    contexts = write_corpus(folder / "contexts.jsonl", said)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(atlas, "project", lambda vectors, _: np.ascontiguousarray(vectors[:, :2]))
+        build(str(corpus), folder / "index", encoder, with_map=True, contexts=str(contexts))
+    return folder / "index"
 
 
 @pytest.fixture(scope="session")

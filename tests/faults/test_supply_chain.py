@@ -18,6 +18,7 @@ from contextlib import suppress
 from importlib.metadata import PackageNotFoundError, version
 from itertools import chain
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -26,7 +27,7 @@ import pytest
 from conftest import ROOT, write_corpus
 from packaging.requirements import Requirement
 from packaging.version import Version
-from proof import Proof
+from proof import Proof, every_kind
 
 from data.contexts import parse
 from data.corpus import Reading, read
@@ -173,14 +174,15 @@ def signed(root: Path) -> None:
 
 @pytest.mark.parametrize("shape", ["a pickle", "an array of objects"])
 def test_no_canary_in_an_index_sings(
-    shape: str, canary: Canary, small_index: Path, tiny: Encoder, tmp_path: Path, proof: Proof
+    shape: str, canary: Canary, papers: list[dict[str, Any]], tiny: Encoder, tmp_path: Path, proof: Proof
 ) -> None:
     """In the place of every file but the manifest, which would name it damaged before it is opened."""
-    for use in uses(shutil.copytree(small_index, tmp_path / "whole"), tiny):
+    index = every_kind(papers[::10], tiny, tmp_path)
+    for use in uses(shutil.copytree(index, tmp_path / "whole"), tiny):
         use()
-    names = sorted(Store(small_index).open().manifest.files)
+    names = sorted(Store(index).open().manifest.files)
     for number, name in enumerate(names):
-        root = shutil.copytree(small_index, tmp_path / str(number))
+        root = shutil.copytree(index, tmp_path / str(number))
         file = Store(root).open().path / name
         if shape == "a pickle":
             file.write_bytes(canary.egg)
@@ -193,7 +195,7 @@ def test_no_canary_in_an_index_sings(
                 use()
         proof.check(not canary.sang, name)
     proof.note = ", ".join(names)
-    proof.end(f"no code from an index: {shape}", 9)
+    proof.end(f"no code from an index: {shape}", 20)
 
 
 def uses(root: Path, encoder: Encoder) -> Iterator[Callable[[], object]]:
@@ -201,6 +203,7 @@ def uses(root: Path, encoder: Encoder) -> Iterator[Callable[[], object]]:
     for ranking in RANKINGS:
         yield lambda ranking=ranking: Searcher(Settings(root), encoder).search(parse(SENTENCE), 1, ranking)
     yield lambda: Searcher(Settings(root), encoder).snapshot.papers[0]
+    yield lambda: Searcher(Settings(root), encoder).snapshot.load()
     more = write_corpus(root.with_suffix(".jsonl"), [{"id": "x", "title": "Tree search"}])
     yield lambda: update(root, Change(source=str(more)), encoder)
 
