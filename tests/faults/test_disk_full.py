@@ -10,7 +10,6 @@ from proof import Nursery, Proof, tries
 from sketch import Sketcher
 
 from data.errors import UserError
-from data.table import PaperTable
 from indexer import lexical, room
 from indexer.build import build
 
@@ -108,10 +107,10 @@ def test_the_room_that_is_asked_for_is_what_a_build_takes(
     def now() -> int:
         return sum(file.stat().st_size for file in staging.rglob("*") if file.is_file())
 
-    def checked(folder: Path, papers: PaperTable, dimension: int, shards: Path | None) -> None:
-        asked.append(room.needed(folder / "papers.arrow", papers, dimension, shards))
+    def checked(folder: Path, *facts: Any) -> None:
+        asked.append(room.needed(folder / "papers.arrow", *facts))
         taken.append(now())
-        check(folder, papers, dimension, shards)
+        check(folder, *facts)
 
     def noted(path: Path, *arguments: Any) -> Any:  # when the postings are there twice
         made = mapped(path, *arguments)
