@@ -6,7 +6,7 @@ TORCH_INDEX ?=
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip install --quiet -c constraints.txt $(if $(TORCH_INDEX),--extra-index-url $(TORCH_INDEX))
 
-.PHONY: run test test-slow faults mutants audit format install clean
+.PHONY: run test test-slow faults mutants bench bench-gpu audit format install clean
 
 run: $(VENV)/.cpu
 	@ls citemark-index/generations/*/manifest.json >/dev/null 2>&1 || $(BIN)/indexer build starter
@@ -25,6 +25,16 @@ test-slow: $(VENV)/.dev
 # The promises of SECURITY.md with their full numbers: minutes.
 faults: $(VENV)/.dev
 	$(BIN)/pytest -m faults
+
+# Speed beside what a user would write by hand: docs/bench.json and docs/bench.png; half an hour.
+bench: $(VENV)/.dev
+	$(PIP) -e '.[cpu,bench,openvino]'
+	@ls citemark-index/generations/*/manifest.json >/dev/null 2>&1 || $(BIN)/indexer build starter
+	$(BIN)/python tests/bench/bench.py $(BENCH)
+
+# The tests that need a GPU, and nothing where there is none.
+bench-gpu: $(VENV)/.dev
+	$(BIN)/python tests/bench/gpu.py
 
 # Does every promise's test fail when the promise is broken on purpose?
 mutants: $(VENV)/.dev

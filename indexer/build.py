@@ -18,7 +18,8 @@ from data.files import write_atomically
 from data.filter import Filter
 from data.paper import Paper
 from data.table import PaperTable
-from indexer import atlas, evidence, lexical, room, starter_evidence, vectors
+from indexer import atlas, evidence, kinds, lexical, room, starter_evidence, vectors
+from indexer.kinds import Kind
 from indexer.shards import SHARD, Engine, Folder, Local, Progress, encode_missing
 from indexer.snapshot import EVIDENCE
 from indexer.store import METRIC, Generation, Manifest, Store
@@ -63,6 +64,7 @@ def build(
     shards: str | None = None,
     with_map: bool = False,
     contexts: str | None = None,
+    kind: Kind = "auto",
 ) -> tuple[Generation, Reading]:
     """Build an index of `source` (see data.corpus.read) at `root` and publish it.
 
@@ -71,6 +73,7 @@ def build(
     folder, or at the URL `shards`, where they stay. `engine` encodes them; by default this process does.
     With `with_map` the map of the papers is drawn, too (see indexer.atlas).
     `contexts` is a file of known citations (see data.contexts.read_queries) that the index is to know.
+    `kind` is how the vectors will be searched: see indexer.kinds.
     The index that is being served, if any, is untouched until the new one is whole.
 
     Raises UserError for an unreadable source, a corpus with too many rejects, an unwritable or
@@ -86,14 +89,21 @@ def build(
             papers, reading = _read(store, source, keep, max_rejects, progress)
             known, told = _known(contexts, papers)
             here = None if shards else store.staging / "shards"
-            room.check(store.staging, papers, encoder.dimension, here, len(known))
+            device = vectors.device_of("cpu" if encoder.device == "cpu" else "auto")
+            table = store.staging / "papers.arrow"
+            expected = kinds.chosen(kind, len(papers), device)
+            need = room.needed(table, papers, encoder.dimension, here, expected, len(known))
+            room.check(store.staging, need, "free space or choose another --index")
             folder = Folder(shards or str(here))
             names = encode_missing(papers, encoder, engine, folder, shard, progress)
-            _fill(store.next, store.staging / "papers.arrow", folder, names, encoder, progress)
+            _fill(store.next, table, folder, names, encoder, progress)
             if with_map:
                 atlas.draw(store.next, progress)
             _fill_evidence(store, known, source, encoder, progress)
             keep_rejects(store.next, reading)
+            how = kinds.write(
+                store.next, kind, device, lambda: kinds.sample_queries(papers, encoder), progress
+            )
             manifest = Manifest(
                 papers=len(papers),
                 dimension=encoder.dimension,
@@ -104,10 +114,11 @@ def build(
                 text_form=TEXT_FORM,
                 source=source,
                 kept=asdict(keep),
-                corpus_hash=file_digest(store.staging / "papers.arrow"),
+                corpus_hash=file_digest(table),
                 created=datetime.now(UTC).isoformat(timespec="seconds"),
                 seconds=round(time.monotonic() - began, 1),
                 reading=reading.as_dict() | told,
+                vectors=how,
             )
             return store.publish(manifest), reading
         except OSError as error:

@@ -33,11 +33,12 @@ from indexer.options import (
     rejects_option,
     settings_of,
 )
-from indexer.settings import RANKINGS, STAGES, Settings
+from indexer.settings import KINDS, LEAST_RECALL, RANKINGS, STAGES, Settings
 
 if TYPE_CHECKING:
     from data.filter import Filter
     from data.paper import Paper
+    from indexer.kinds import Kind
     from indexer.search import Hit
     from indexer.shards import Engine
     from indexer.store import Manifest
@@ -83,6 +84,14 @@ def main() -> None:
 )
 @contexts_option
 @filter_options("Keep")
+@click.option(
+    "--vectors",
+    "kind",
+    type=click.Choice(KINDS),
+    default="auto",
+    show_default=True,
+    help="How they are searched; auto decides by their number.",
+)
 @rejects_option
 @click.option("--map", "with_map", is_flag=True, help="Draw a map of the papers, too, for the page.")
 @click.option(
@@ -103,6 +112,7 @@ def build(
     encoder: str,
     contexts: str | None,
     keep: "Filter",
+    kind: "Kind",
     max_rejects: float,
     with_map: bool,
     engine: str,
@@ -127,7 +137,7 @@ def build(
     from indexer.build import build as build_index
     from indexer.build import check as check_build
     from indexer.progress import Bars
-    from model.encoder import Encoder
+    from model.encoder import FASTEST, Encoder
 
     check_build(source, settings.index, contexts)
     with _engine(engine, address, settings.device, workers) as chosen, Bars() as bars:
@@ -135,7 +145,7 @@ def build(
         generation, reading = build_index(
             source,
             settings.index,
-            Encoder(encoder, own),
+            Encoder(encoder, own, "auto" if chosen else FASTEST),  # a cluster's machines need not have it
             keep,
             max_rejects,
             bars,
@@ -143,6 +153,7 @@ def build(
             contexts=contexts,
             engine=chosen,
             shards=shards,
+            kind=kind,
         )
     list_rejects(reading, generation.path / REJECTS)
     manifest = generation.manifest
@@ -300,7 +311,8 @@ def check(index: Path | None, device: str | None) -> None:
     size = sum(file["bytes"] for file in manifest.files.values())
     click.echo(
         f"{generation.path}: {len(manifest.files)} files, {size:,} bytes, all as they were written; "
-        f"{manifest.papers:,} papers with their vectors and words"
+        f"{manifest.papers:,} papers with their vectors and words; vectors are searched "
+        f"{_searched(manifest.vectors)}"
     )
 
 
@@ -342,9 +354,22 @@ def _described(facts: dict[str, Any]) -> Iterator[tuple[str, str]]:
     yield "encoder", f"{f['encoder']}, {f['dimension']} dimensions, {f['precision']}"
     yield "fingerprint", f"{f['encoder_fingerprint']}, text form {f['text_form']}"
     yield "metric", f["metric"]
+    yield "vectors", f"searched {_searched(f['vectors'])}"
     yield "corpus hash", f["corpus_hash"]
     yield "built", f"{f['created'].replace('T', ' ').replace('+00:00', ' UTC')}, in {_duration(f['seconds'])}"
     yield "size", f"{f['bytes'] / 1e6:,.1f} MB"
+
+
+def _searched(facts: dict[str, Any]) -> str:
+    """How the vectors are searched, as their manifest says."""
+    if facts.get("kind") != "lists":
+        return "exactly"
+    effort = facts["efforts"][0]
+    short = "" if facts["recall"] >= LEAST_RECALL else f", below the {LEAST_RECALL} that is aimed at"
+    return (
+        f"by {facts['lists']:,} lists: {effort['rows']:,} rows walked through, {effort['depth']:,} compared; "
+        f"recall@{effort['k']} {facts['recall']:.3f} of exact search over {facts['queries']} queries{short}"
+    )
 
 
 def _duration(seconds: float) -> str:

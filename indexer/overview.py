@@ -17,6 +17,7 @@ from indexer.store import Manifest
 PARTS = {
     "papers.arrow": "records",
     "vectors.faiss": "vectors",
+    "lists": "lists",
     "words": "words",
     "map.arrow": "map",
     "rejects.txt": "rejects",

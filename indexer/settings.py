@@ -17,6 +17,8 @@ RANKINGS = ("best", "hybrid", "dense", "bm25")
 DRAFT = "+draft"  # ends the name of a stage in which the citing papers' records are given as drafts
 STAGES = ("bm25", "dense", "hybrid", "evidence", "best", f"best{DRAFT}")
 """What an evaluation compares: words; vectors; both; with known citations; ranked; with the draft."""
+KINDS = ("auto", "exact", "lists")  # of indexes of vectors: see indexer.kinds
+LEAST_RECALL = 0.99  # of exact search, that an approximate index is made to reach
 LOCAL = "local"
 
 

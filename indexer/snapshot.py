@@ -64,9 +64,9 @@ class Snapshot:
     def _open_vectors(self) -> "VectorSource":
         settings = self._settings
         if settings.engine == LOCAL:
-            from indexer.vectors import VectorIndex
+            from indexer import kinds
 
-            opened = VectorIndex(self.path / "vectors.faiss", settings.device)
+            opened = kinds.opened(self.path, self.manifest.vectors, settings.device)
             self._agree("vectors.faiss", "papers", len(opened))
             self._agree("vectors.faiss", "dimension", opened.dimension)
             return opened

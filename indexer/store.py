@@ -29,6 +29,7 @@ from data.errors import UserError
 FORMAT = 1
 METRIC = "inner product of unit vectors"
 MAP = "map.arrow"  # of the papers; only where it was asked for, see indexer.atlas
+LATER = ("vectors",)  # facts that came after the first generations of this format were written
 KEPT_GENERATIONS = 2  # the current one, and the one that a reader may be opening
 
 
@@ -49,6 +50,7 @@ class Manifest:
     created: str
     seconds: float
     reading: dict[str, Any] = field(default_factory=dict)
+    vectors: dict[str, Any] = field(default_factory=dict)  # how they are searched: see indexer.kinds
     files: dict[str, dict[str, Any]] = field(default_factory=dict)
     format: int = FORMAT
 
@@ -71,9 +73,7 @@ class Manifest:
 
     def to_bytes(self) -> bytes:
         """JSON with a digest of itself, the same bytes for the same manifest."""
-        body = asdict(self)
-        body["sha256"] = _digest_of(body)
-        return json.dumps(body, indent=1, sort_keys=True).encode()
+        return _sealed(asdict(self))
 
     @classmethod
     def from_bytes(cls, raw: bytes, path: Path) -> "Manifest":
@@ -94,10 +94,12 @@ class Manifest:
                     f"{path} was written by {age} version of Citemark (format {body['format']}, this one "
                     f"reads {FORMAT}); {rebuild(root)}"
                 )
-            manifest = cls(**{f.name: body[f.name] for f in fields(cls)})
+            names = [f.name for f in fields(cls) if f.name in body or f.name not in LATER]
+            manifest = cls(**{name: body[name] for name in names})
         except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
             raise _damaged(path, root, why) from None
-        why = "another layout" if manifest.to_bytes() != raw else manifest._mistyped()
+        whole = len(names) == len(body) and _sealed(body) == raw
+        why = manifest._mistyped() if whole else "another layout"
         if why:
             raise _damaged(path, root, why)
         return manifest
@@ -109,6 +111,10 @@ class Manifest:
             if type(value) is not kind:
                 return f"{f.name} is {json.dumps(value)[:80]}, expected {getattr(kind, '__name__', kind)}"
         return ""
+
+
+def _sealed(body: dict[str, Any]) -> bytes:
+    return json.dumps(body | {"sha256": _digest_of(body)}, indent=1, sort_keys=True).encode()
 
 
 def _digest_of(body: dict[str, Any]) -> str:
@@ -135,6 +141,8 @@ def rebuild(root: Path, manifest: Manifest | None = None) -> str:
 def build_arguments(root: Path, manifest: Manifest) -> list[str]:
     """The arguments of the `indexer` command that built the index."""
     words = ["build", manifest.source, "--index", str(root), "--encoder", manifest.encoder]
+    if manifest.vectors.get("asked", "auto") != "auto":
+        words += ["--vectors", manifest.vectors["asked"]]
     for category in manifest.kept.get("categories", ()):
         words += ["--category", category]
     for name in ("since", "until"):

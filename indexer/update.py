@@ -11,6 +11,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -21,14 +22,15 @@ from data.errors import UserError
 from data.filter import Filter
 from data.paper import Paper
 from data.table import PaperTable, PaperWriter, write_rows
-from indexer import atlas, evidence, lexical, vectors
+from indexer import atlas, evidence, kinds, lexical, nearest, room, vectors
 from indexer.build import file_digest, keep_rejects, read_into, resolved, silent
 from indexer.evidence import Evidence, Known
+from indexer.kinds import Kind
 from indexer.shards import SHARD, Engine, Folder, Local, Progress, encode_missing
 from indexer.snapshot import EVIDENCE
 from indexer.store import Generation, Manifest, Store, must_fit
 from indexer.vectors import Rows, VectorIndex
-from model.encoder import Encoder, Vectors
+from model.encoder import FASTEST, OPENVINO, Encoder, Vectors
 from model.text import TEXT_FORM, passage_text
 
 CHUNK = 4096  # papers that are compared together
@@ -126,10 +128,17 @@ def update(
                 raise UserError(f"{root}: the update withdraws every paper; remove the folder instead")
             new = plan.texts[plan.texts >= len(papers)] - len(papers)
             fresh = _written(store.staging / "fresh.arrow", delta, new)
+            facts = current.manifest.vectors
+            kind: Kind = facts.get("asked", "auto")
+            where = vectors.device_of(device)
+            expected = kinds.chosen(kind, len(plan.records), where)
+            need = room.needed_by_update(current, delta, fresh, plan.records, expected, len(citations))
+            room.check(store.staging, need, "free space")
             blocks: Iterable[Vectors] = ()
             precision = ""
             if len(fresh):
-                encoder = encoder or Encoder(current.manifest.encoder, device)
+                way = FASTEST if OPENVINO in current.manifest.precision else "auto"  # as it was built
+                encoder = encoder or Encoder(current.manifest.encoder, device, way)
                 must_fit(current, root, encoder.fingerprint, encoder.name, TEXT_FORM)
                 folder = Folder(str(store.staging / "shards"))
                 precision = engine.precision(encoder)
@@ -144,11 +153,14 @@ def update(
                 evidence.write(store.next / EVIDENCE, evidence.merged(known, citations, encoded))
             elif known:
                 shutil.copytree(current.path / EVIDENCE, store.next / EVIDENCE)
+            sample = partial(_queries, current, encoder, PaperTable(store.next / "papers.arrow"))
+            how = kinds.write(store.next, kind, where, sample, progress, current.path)
             keep_rejects(store.next, reading)
             manifest = replace(
                 _manifest(current.manifest, change, plan.counts, reading),
                 precision=_precisions(current.manifest, precision),
                 papers=len(plan.records),
+                vectors=how,
                 corpus_hash=file_digest(store.next / "papers.arrow"),
                 seconds=round(time.monotonic() - began, 1),
             )
@@ -301,6 +313,13 @@ def _merged(stored: VectorIndex, blocks: Iterable[Vectors], origin: Rows) -> Ite
         block[new] = fresh[drawn : drawn + int(new.sum())]
         drawn += int(new.sum())
         yield block
+
+
+def _queries(current: Generation, encoder: Encoder | None, papers: PaperTable) -> Vectors | None:
+    """What measures the recall: what measured it before, or what an encoder at hand makes of the papers."""
+    if (current.path / kinds.FOLDER).exists():
+        return nearest.queries_of(current.path / kinds.FOLDER)
+    return kinds.sample_queries(papers, encoder) if encoder else None
 
 
 def _manifest(old: Manifest, change: Change, counts: Counts, reading: Reading) -> Manifest:

@@ -1,7 +1,8 @@
 """The FAISS index of a corpus's vectors: exact, half precision on disk and in memory, GPU or CPU."""
 
 import threading
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from functools import lru_cache, partial
 from pathlib import Path
 from typing import Any, Protocol
@@ -15,8 +16,11 @@ from data.filter import Allowed, Selection
 from model.encoder import Vectors
 
 Rows = NDArray[np.int64]
+python: Any = faiss  # its stubs know the C++ signatures alone
 MAX_GPU_K = 2048
 FEW = 4096  # selected rows that are faster compared one by one than by a scan that skips the others
+SPLIT = 1 << 14  # rows from which on one query is worth the trouble of several cores
+CORES = python.omp_get_max_threads()
 GATHERED = 4  # selections whose vectors a GPU holds a second time
 
 
@@ -55,13 +59,18 @@ def write(path: Path, dimension: int, blocks: Iterable[Vectors]) -> int:
         if not _sound(block.astype(np.float16)):
             raise UserError("a vector that is not finite or is zero; encode the corpus again")
         index.add(np.ascontiguousarray(block, np.float32))
-    with path.open("wb") as file:  # FAISS's own writer closes a file that met a full disk without a word
+    save(path, index)
+    return int(index.ntotal)
+
+
+def save(path: Path, index: Any) -> None:
+    """Write an index of FAISS, whose own writer closes a file that met a full disk without a word."""
+    with path.open("wb") as file:
         try:
             writer = faiss.PyCallbackIOWriter(file.write)  # type: ignore[attr-defined]  # not in its stubs
             faiss.write_index(index, writer)
         except RuntimeError as error:
             raise OSError(f"{path.name}: FAISS could not write {index.ntotal:,} vectors") from error
-    return int(index.ntotal)
 
 
 def _sound(halves: NDArray[np.float16]) -> bool:
@@ -74,6 +83,17 @@ def _sound(halves: NDArray[np.float16]) -> bool:
     return True
 
 
+def device_of(device: str) -> str:
+    """Where FAISS searches: `cuda` or `cpu`. Raises UserError for `cuda` where it sees no GPU."""
+    gpus = getattr(faiss, "get_num_gpus", int)()
+    if device == "cuda" and not gpus:
+        raise UserError(
+            "device is cuda, but faiss sees no GPU; use --device cpu, or install the gpu extra: "
+            "pip uninstall faiss-cpu; pip install 'citemark[gpu]'"
+        )
+    return "cuda" if gpus and device != "cpu" else "cpu"
+
+
 class VectorIndex:
     """The vectors of one generation, ready to be searched.
 
@@ -83,12 +103,7 @@ class VectorIndex:
     """
 
     def __init__(self, path: Path, device: str = "auto") -> None:
-        gpus = getattr(faiss, "get_num_gpus", int)()
-        if device == "cuda" and not gpus:
-            raise UserError(
-                "device is cuda, but faiss sees no GPU; use --device cpu, or install the gpu extra: "
-                "pip uninstall faiss-cpu; pip install 'citemark[gpu]'"
-            )
+        self.device = device_of(device)
         stored: Any = faiss.read_index(str(path), faiss.IO_FLAG_MMAP_IFC)  # read where it lies
         self._stored = stored  # owns the memory that _halves looks at
         self._index: Any = stored
@@ -98,7 +113,7 @@ class VectorIndex:
         self._halves = codes.view(np.float16).reshape(self._count, self.dimension)
         if not _sound(self._halves):
             raise UserError(f"{path} holds a vector that is not finite or is zero; build the index again")
-        self.device = "cuda" if gpus and device != "cpu" else "cpu"
+        self._pool = ThreadPoolExecutor(CORES, "scan")
         if self.device == "cuda":
             self._to_gpu()
 
@@ -128,9 +143,26 @@ class VectorIndex:
             return self._compare(queries, k, keep.rows)
         if self.device == "cuda":
             return self._search_gpu(queries, k, keep)
-        only = None if keep is None else _only(keep)
+        if len(queries) < CORES and self._count >= SPLIT:
+            return self._search_split(queries, k, keep)
+        only = None if keep is None else python.SearchParameters(sel=bitmap(keep))
         scores, rows = self._index.search(queries, k, params=only)
         return scores, rows
+
+    def _search_split(self, queries: Vectors, k: int, keep: Allowed | None) -> tuple[Vectors, Rows]:
+        """FAISS gives each query to one core; here each core gets a part of the rows."""
+        allowed = None if keep is None else bitmap(keep)
+
+        def part(number: int) -> tuple[Vectors, Rows]:
+            only = python.IDSelectorRange(number * self._count // CORES, (number + 1) * self._count // CORES)
+            if allowed:
+                only = python.IDSelectorAnd(only, allowed)
+            scores, rows = self._index.search(queries, k, params=python.SearchParameters(sel=only))
+            return scores, rows
+
+        scores, rows = self.on_each_core(part)
+        best = np.lexsort((rows, np.where(rows < 0, np.inf, -scores)), axis=1)[:, :k]
+        return np.take_along_axis(scores, best, axis=1), np.take_along_axis(rows, best, axis=1)
 
     def _compare(self, queries: Vectors, k: int, few: Rows) -> tuple[Vectors, Rows]:
         every = queries @ self.stored(few).T
@@ -146,6 +178,16 @@ class VectorIndex:
             scores, places = self._gathered(keep).search(queries, k)
             return scores, keep.rows[places]
 
+    def on_each_core(self, part: Callable[[int], tuple[Vectors, Rows]]) -> tuple[Vectors, Rows]:
+        """The answers of part(0) to part(CORES - 1), computed at once, side by side."""
+
+        def alone(number: int) -> tuple[Vectors, Rows]:
+            python.omp_set_num_threads(1)  # of this thread
+            return part(number)
+
+        scores, rows = zip(*self._pool.map(alone, range(CORES)), strict=True)
+        return np.concatenate(scores, axis=1), np.concatenate(rows, axis=1)
+
     def stored(self, rows: Sequence[int] | Rows) -> Vectors:
         """The vectors of these rows as the index holds them, shape (len(rows), dimension)."""
         return self._halves[np.asarray(rows, np.int64)].astype(np.float32)
@@ -155,10 +197,9 @@ class VectorIndex:
         return np.asarray(self._halves[np.asarray(rows, np.int64)].astype(np.float32) @ query)
 
 
-def _only(keep: Allowed) -> Any:
-    """The search parameters by which FAISS looks at the selected rows alone."""
-    python: Any = faiss  # its stubs know the C++ signatures alone
-    return python.SearchParameters(sel=python.IDSelectorBitmap(np.packbits(keep.mask, bitorder="little")))
+def bitmap(keep: Allowed) -> Any:
+    """The selected rows as FAISS knows them."""
+    return python.IDSelectorBitmap(np.packbits(keep.mask, bitorder="little"))
 
 
 def _gpu_index(resources: Any, halves: NDArray[np.float16], keep: Allowed | None) -> Any:

@@ -455,3 +455,27 @@ def test_a_pickle_on_the_hub_is_not_even_fetched(
     done = process("-c", LOAD, "tests/tiny", **variables)
     assert "2_Dense/pytorch_model.bin is a pickle" in done.stdout
     assert not [path for path in asked if path.endswith((".bin", ".safetensors"))]
+
+
+def test_openvino_puts_papers_where_torch_does_and_reports_to_nobody(
+    tiny_folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pytest.importorskip("openvino")
+    reports = pytest.importorskip("openvino_telemetry")
+    monkeypatch.setattr(reports.Telemetry, "init", lambda *_, **__: pytest.fail("it would report"))
+    from model.encoder import FASTEST, OPENVINO, _computes_bf16
+
+    if not _computes_bf16("cpu"):
+        pytest.skip("this CPU does not compute in bf16")
+    papers = [Paper(str(n), "A title", "Some words. " * n) for n in range(40)]
+    whole, fast = Encoder(str(tiny_folder), "cpu", "fp32"), Encoder(str(tiny_folder), "cpu", FASTEST)
+    assert (fast.precision, fast.fingerprint) == (OPENVINO, whole.fingerprint)
+    cosines = (whole.encode_papers(papers) * fast.encode_papers(papers)).sum(axis=1)
+    assert cosines.min() > 0.999
+
+
+def test_the_fastest_without_openvino_is_what_the_device_computes_in(
+    tiny_folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("model.compiled.find_spec", lambda name: None)
+    assert Encoder(str(tiny_folder), "cpu", "fastest").precision == Encoder(str(tiny_folder), "cpu").precision

@@ -2,16 +2,21 @@
 
 import json
 import shutil
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
+from conftest import write_corpus
 from proof import Nursery, Proof, tries
 from sketch import Sketcher
 
 from data.errors import UserError
 from indexer import lexical, room
 from indexer.build import build
+from indexer.kinds import Kind
+from indexer.store import Generation, Manifest, Store
+from indexer.update import Change, update
 
 pytest_plugins = ["proof"]
 
@@ -97,28 +102,76 @@ def test_the_room_is_asked_for_before_anything_is_encoded(
         build(str(corpus_file), tmp_path / "index", sketch)
 
 
+@pytest.mark.parametrize("kind", ["exact", "lists"])
 def test_the_room_that_is_asked_for_is_what_a_build_takes(
-    corpus_file: Path, sketch: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    corpus_file: Path, sketch: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, kind: Kind
 ) -> None:
     """Not less, else a build still runs into the wall; not much more, else it is refused for nothing."""
-    staging, asked, taken = tmp_path / "index" / "staging", [], []
-    check, mapped = room.check, lexical._mapped
+    asked, grown = noted(tmp_path / "index" / "staging", monkeypatch)
+    build(str(corpus_file), tmp_path / "index", sketch, kind=kind)
+    assert 0.98 * grown() <= asked[0] <= 1.3 * grown()
 
-    def now() -> int:
-        return sum(file.stat().st_size for file in staging.rglob("*") if file.is_file())
 
-    def checked(folder: Path, *facts: Any) -> None:
-        asked.append(room.needed(folder / "papers.arrow", *facts))
-        taken.append(now())
-        check(folder, *facts)
+@pytest.mark.parametrize("kind", ["exact", "lists"])
+def test_the_room_that_is_asked_for_is_what_an_update_takes(
+    papers: list[dict[str, Any]],
+    corpus_file: Path,
+    sketch: Any,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    kind: Kind,
+) -> None:
+    build(str(corpus_file), tmp_path / "index", sketch, kind=kind)
+    some = [paper | {"abstract": f"Changed. {paper['title']} and more"} for paper in papers[:40]]
+    new = [paper | {"id": f"new-{n}"} for n, paper in enumerate(papers[:40])]
+    asked, grown = noted(tmp_path / "index" / "staging", monkeypatch)
+    update(tmp_path / "index", Change(str(write_corpus(tmp_path / "more.jsonl", some + new))), sketch)
+    assert 0.98 * grown() <= asked[0] <= 1.3 * grown()
 
-    def noted(path: Path, *arguments: Any) -> Any:  # when the postings are there twice
+
+def test_the_room_for_an_update_is_asked_for_before_anything_is_encoded(
+    papers: list[dict[str, Any]],
+    corpus_file: Path,
+    sketch: Any,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    before, _ = build(str(corpus_file), tmp_path / "index", sketch)
+    source = write_corpus(tmp_path / "more.jsonl", [papers[0] | {"id": "new"}])
+    usage = shutil.disk_usage(tmp_path)
+    monkeypatch.setattr(room.shutil, "disk_usage", lambda _: usage._replace(free=30_000))
+    monkeypatch.setattr(Sketcher, "encode_papers", lambda *_: pytest.fail("encoded"))
+    said = r"needs about \d\.\d MB more and its disk has 0\.0 MB free"
+    with pytest.raises(UserError, match=said) as refused:
+        update(tmp_path / "index", Change(str(source)), sketch)
+    assert "\n" not in str(refused.value)
+    assert Store(tmp_path / "index").current() == before.path
+
+
+def noted(staging: Path, monkeypatch: pytest.MonkeyPatch) -> tuple[list[int], Callable[[], int]]:
+    """The bytes that were asked for, and a function that tells how much the staging folder grew since."""
+    asked: list[int] = []
+    taken: list[int] = []
+    check, mapped, publish = room.check, lexical._mapped, Store.publish
+
+    def note() -> None:
+        taken.append(sum(file.stat().st_size for file in staging.rglob("*") if file.is_file()))
+
+    def checked(folder: Path, need: int, remedy: str) -> None:
+        asked.append(need)
+        note()
+        check(folder, need, remedy)
+
+    def allotted(path: Path, *arguments: Any) -> Any:  # when the postings are there twice
         made = mapped(path, *arguments)
-        taken.append(now())
+        note()
         return made
 
+    def published(store: Store, manifest: Manifest) -> Generation:
+        note()
+        return publish(store, manifest)
+
     monkeypatch.setattr(room, "check", checked)
-    monkeypatch.setattr(lexical, "_mapped", noted)
-    build(str(corpus_file), tmp_path / "index", sketch)
-    grown = max(taken) - taken[0]
-    assert 0.98 * grown <= asked[0] <= 1.3 * grown
+    monkeypatch.setattr(lexical, "_mapped", allotted)
+    monkeypatch.setattr(Store, "publish", published)
+    return asked, lambda: max(taken) - taken[0]

@@ -22,7 +22,7 @@ pytest_plugins = ["proof"]
 Invoke = Callable[..., Result]
 FIELDS = [f.name for f in fields(Manifest)]
 # Facts that no other part of an index can contradict: only their kind is checked.
-TOLD = {"encoder", "precision", "source", "kept", "created", "seconds", "reading"}
+TOLD = {"encoder", "precision", "source", "kept", "created", "seconds", "reading", "vectors"}
 # field: (another value, what the message says besides the two values)
 BOUND: dict[str, tuple[Any, str]] = {
     "papers": (31, "says papers"),

@@ -1,0 +1,92 @@
+"""Which index of vectors serves a corpus: chosen by its size and device, here alone.
+
+| vectors | device | kind | looks at | measured (3,000,000 x 384, two cores, k = 100) |
+|---|---|---|---|---|
+| to EXACT_UP_TO | CPU | `exact` | every vector, 16-bit floats | recall 1 |
+| above | CPU | `lists` | the nearest lists' codes, then exact vectors | see docs/capacity.md |
+| any that fit its memory | GPU | `exact` | every vector, 16-bit floats | - |
+
+The exact vectors are always there: what re-scores, filters, updates and publishes reads them. So the same
+folder is searched exactly by a machine with a GPU, and by its lists on a machine without.
+"""
+
+import re
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+
+from data.contexts import CITE, Context
+from data.errors import UserError
+from data.table import PaperTable
+from indexer import nearest, vectors
+from indexer.nearest import Effort, Lists
+from indexer.shards import Progress
+from indexer.vectors import VectorSource
+from model.encoder import Encoder, Vectors
+
+EXACT_UP_TO = 400_000  # vectors: two cores look at so many in some 10 ms
+QUERIES = 256  # that the lists are measured with
+FOLDER = "lists"
+_SENTENCE = re.compile(r"(?<=[.!?])\s+(?=[A-Z])")
+
+Kind = Literal["auto", "exact", "lists"]
+
+
+def chosen(asked: Kind, count: int, device: str) -> Kind:
+    """The kind of index for so many vectors on a device, `cpu` or `cuda`, unless one is asked for."""
+    if asked != "auto":
+        return asked
+    return "exact" if count <= EXACT_UP_TO or device == "cuda" else "lists"
+
+
+def write(
+    folder: Path,
+    asked: Kind,
+    device: str,
+    queries: Callable[[], Vectors | None],
+    progress: Progress,
+    before: Path | None = None,
+) -> dict[str, Any]:
+    """Add to a generation's folder, which has its vectors, what their kind needs besides; for its manifest.
+
+    `queries`, asked for only where there is something to measure, gives what measures the recall; without
+    any the vectors are searched exactly. `before` is the folder of the generation that this one updates.
+    """
+    exact = vectors.VectorIndex(folder / "vectors.faiss", "cpu")
+    sample = queries() if chosen(asked, len(exact), device) == "lists" else None
+    if sample is None:
+        return {"kind": "exact", "asked": asked}
+    like = before / FOLDER if before and (before / FOLDER).exists() else None
+
+    def told(done: int) -> None:
+        progress("lists", done, len(exact), " papers")
+
+    return {"kind": "lists", "asked": asked} | nearest.write(folder / FOLDER, exact, sample, told, like)
+
+
+def opened(folder: Path, facts: dict[str, Any], device: str) -> VectorSource:
+    """The vectors of a generation, as its manifest says that they are searched.
+
+    Raises UserError for a manifest that does not say how far to look.
+    """
+    exact = vectors.VectorIndex(folder / "vectors.faiss", device)
+    if facts.get("kind") != "lists" or exact.device == "cuda":
+        return exact
+    try:
+        efforts = [Effort(**effort) for effort in facts["efforts"]]
+        return Lists(folder / FOLDER, exact, efforts)
+    except (KeyError, TypeError, IndexError):
+        raise UserError(
+            f"{folder / 'manifest.json'} says vectors {facts}, which is no effort to search them with; "
+            "build the index again"
+        ) from None
+
+
+def sample_queries(papers: PaperTable, encoder: Encoder, count: int = QUERIES) -> Vectors:
+    """Vectors of queries like a reader's, (count, dimension): sentences of papers of the corpus."""
+    rows = np.random.default_rng(0).choice(len(papers), min(count, len(papers)), replace=False)
+    sentences = [_SENTENCE.split(paper.abstract or paper.title) for paper in papers.take(rows.tolist())]
+    # One in the middle: the first and the last of an abstract are much alike.
+    return encoder.encode_contexts([Context(f"{s[len(s) // 2]} {CITE}") for s in sentences])
