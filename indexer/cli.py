@@ -145,7 +145,9 @@ def build(
         generation, reading = build_index(
             source,
             settings.index,
-            Encoder(encoder, own, "auto" if chosen else FASTEST),  # a cluster's machines need not have it
+            Encoder(
+                encoder, own, FASTEST if engine == "local" else "auto"
+            ),  # a cluster's machines need not have it
             keep,
             max_rejects,
             bars,

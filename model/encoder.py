@@ -83,7 +83,7 @@ class Encoder:
         put the same text at the same point, whatever the device and precision."""
         documents = dict(_routes(self._model)).get("document") or list(self._model.children())
         if precision == FASTEST:
-            can = self.device == "cpu" and _computes_bf16("cpu") and compiled.can_compile(documents)
+            can = self.device == "cpu" and computes_bf16("cpu") and compiled.can_compile(documents)
             precision = OPENVINO if can else "auto"
         if precision == "auto":
             precision = "bf16" if computes_bf16(self.device) else "fp32"

@@ -463,9 +463,9 @@ def test_openvino_puts_papers_where_torch_does_and_reports_to_nobody(
     pytest.importorskip("openvino")
     reports = pytest.importorskip("openvino_telemetry")
     monkeypatch.setattr(reports.Telemetry, "init", lambda *_, **__: pytest.fail("it would report"))
-    from model.encoder import FASTEST, OPENVINO, _computes_bf16
+    from model.encoder import FASTEST, OPENVINO, computes_bf16
 
-    if not _computes_bf16("cpu"):
+    if not computes_bf16("cpu"):
         pytest.skip("this CPU does not compute in bf16")
     papers = [Paper(str(n), "A title", "Some words. " * n) for n in range(40)]
     whole, fast = Encoder(str(tiny_folder), "cpu", "fp32"), Encoder(str(tiny_folder), "cpu", FASTEST)
