@@ -84,6 +84,7 @@ class Visitor:
             origin=address,  # type: ignore[arg-type]
             additional_headers=headers,
             open_timeout=PATIENCE,
+            ping_interval=None,  # browsers do not ask whether a server that is slow is still there
             max_size=None,
             proxy=None,
         )
