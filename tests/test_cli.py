@@ -17,7 +17,7 @@ import pytest
 from click.testing import CliRunner, Result
 from conftest import environment, write_corpus
 
-import indexer.cli
+import indexer.commands_index
 from data.errors import UserError
 from indexer.cli import main
 from indexer.store import Store
@@ -562,7 +562,7 @@ def test_a_pipe_that_closes_early_is_no_traceback(small_index: Path, process: Pr
     [(0.04, "0.0 s"), (59.4, "59.4 s"), (59.9, "1 min 0 s"), (3599.6, "1 h 0 min"), (9000, "2 h 30 min")],
 )
 def test_durations_are_said_as_people_do(seconds: float, said: str) -> None:
-    assert indexer.cli._duration(seconds) == said
+    assert indexer.commands_index._duration(seconds) == said
 
 
 def test_the_error_of_the_library_below_is_not_swallowed(
