@@ -73,7 +73,7 @@ def pytest_terminal_summary(terminalreporter: Any, config: pytest.Config) -> Non
 
 
 def every_kind(papers: Sequence[dict[str, Any]], encoder: Any, folder: Path) -> Path:
-    """An index with every kind of file that one can have: rejects, known citations, a map."""
+    """An index with every kind of file that one can have: rejects, known citations, a map, lists of codes."""
     corpus = write_corpus(folder / "corpus.jsonl", [*papers, {"no": "title"}])
     said = [
         {"text": f"As in {paper['title']} [CITE].", "cited_id": paper["id"], "citing_id": f"by-{number}"}
@@ -82,7 +82,7 @@ def every_kind(papers: Sequence[dict[str, Any]], encoder: Any, folder: Path) -> 
     contexts = write_corpus(folder / "contexts.jsonl", said)
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(atlas, "project", lambda vectors, _: np.ascontiguousarray(vectors[:, :2]))
-        build(str(corpus), folder / "index", encoder, with_map=True, contexts=str(contexts))
+        build(str(corpus), folder / "index", encoder, with_map=True, contexts=str(contexts), kind="lists")
     return folder / "index"
 
 

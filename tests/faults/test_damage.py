@@ -93,7 +93,7 @@ def each_file(
     files = files_of(index / "generations")
     names = {file.name for file in files}
     assert {"manifest.json", "papers.arrow", "vectors.faiss", "rejects.txt", "vocab.index.json"} <= names
-    assert {"map.arrow", "profiles.faiss", "contexts.arrow"} <= names
+    assert {"map.arrow", "profiles.faiss", "contexts.arrow", "lists.faiss"} <= names
     choose = random.Random(7)
     for number in range(count):
         file = files[number % len(files)]
