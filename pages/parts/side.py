@@ -96,7 +96,11 @@ def draft_panel() -> tuple[Paper | None, int | None]:
             placeholder="Helps to rank; the draft itself is left out",
         )
         abstract = st.text_area(
-            "Its abstract", key="draft abstract", persist_state="session", placeholder="Helps to rank", height=120
+            "Its abstract",
+            key="draft abstract",
+            persist_state="session",
+            placeholder="Helps to rank",
+            height=120,
         )
         year = st.number_input("Year", 1000, 2999, None, key="draft year", persist_state="session")
         before = st.toggle(
