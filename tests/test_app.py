@@ -93,7 +93,8 @@ def drawn(page: AppTest) -> list[str]:
 def scores(page: AppTest) -> list[float]:
     """As they are shown: a number, or a probability in percent."""
     asked = re.compile(r"(?:score|meaning|BM25) (?P<number>-?[\d.]+)|(?P<percent>\d+)%")
-    found = filter(None, (asked.search(bar.text) for bar in page.get("progress")))
+    shown = [bar.text.replace("under 1%", "0%") for bar in page.get("progress")]
+    found = filter(None, map(asked.search, shown))
     return [float(m["number"]) if m["number"] else float(m["percent"]) / 100 for m in found]
 
 
@@ -372,7 +373,8 @@ def test_a_probability_is_shown_as_it_is_and_in_words(page: AppTest, engine: Sea
     for bar, hit in zip(bars, hits, strict=True):
         assert hit.probability is not None
         assert bar.value == pytest.approx(100 * hit.probability, abs=1)
-        assert f"{hit.probability:.0%}, " in bar.text
+        least = hit.probability < 0.005
+        assert ("under 1%, " if least else f"{hit.probability:.0%}, ") in bar.text
     assert any("is the probability" in caption.value for caption in page.caption)
 
 

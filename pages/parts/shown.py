@@ -161,7 +161,8 @@ def likely(probability: float) -> str:
 def scored(hit: Hit) -> tuple[float, str]:
     """The score as a share of the best that there can be, and in words what it is made of."""
     if hit.probability is not None:
-        return hit.probability, f"{hit.probability:.0%}, {likely(hit.probability)}"
+        percent = f"{hit.probability:.0%}" if hit.probability >= 0.005 else "under 1%"
+        return hit.probability, f"{percent}, {likely(hit.probability)}"
     if hit.dense is None:
         return hit.bm25 or 0.0, f"BM25 {hit.score:.2f}"
     if hit.bm25 is None:
