@@ -22,6 +22,7 @@ from indexer.candidates import LEXICAL_WEIGHT
 from indexer.jobs import Job
 from indexer.search import Hit, Searcher
 from indexer.settings import RANKINGS, Settings
+from indexer.update import Change, update
 from model.encoder import Encoder
 from model.training_data import read_documents, read_sources
 from pages.map import NAMED, OTHER, with_colours
@@ -376,6 +377,31 @@ def test_a_probability_is_shown_as_it_is_and_in_words(page: AppTest, engine: Sea
         least = hit.probability < 0.005
         assert ("under 1%, " if least else f"{hit.probability:.0%}, ") in bar.text
     assert any("is the probability" in caption.value for caption in page.caption)
+
+
+def test_a_hit_shows_how_others_cite_it(
+    open_page: Opener, index: Path, encoder: Encoder, tmp_path: Path
+) -> None:
+    """By the words that they share with the text, and as it is: a citing sentence is data, too."""
+    shutil.copytree(index, tmp_path / "index")
+    texts = [
+        "Alignment is learned by attention [CITE], <b>bold</b> [x](http://evil.example).",
+        "Rain [CITE].",
+    ]
+    rows = [{"text": t, "citing_id": f"c{n}", "cited_id": "arxiv:1409.0473"} for n, t in enumerate(texts)]
+    contexts = tmp_path / "contexts.jsonl"
+    contexts.write_text("\n".join(map(json.dumps, rows)) + "\n")
+    update(tmp_path / "index", Change(contexts=str(contexts)), encoder)
+    page = open_page(tmp_path / "index")
+    ask(page, SENTENCE)
+    place = next(n for n, m in enumerate(page.markdown) if plain(ATTENTION) in m.value)
+    assert "2 known citations" in page.markdown[place].value
+    likes = [m.value for m in page.markdown if "cited like this" in m.value]
+    assert len(likes) == 2
+    assert ":blue-background[attention]" in likes[0]
+    assert plain("<b>bold</b>") in likes[0]
+    assert plain("[x](http://evil.example)") in likes[0]
+    assert "Rain" in likes[1]
 
 
 def test_it_is_said_when_nothing_fits(
