@@ -19,6 +19,11 @@ _BEIR_ID = "BEIR query id"  # no column of a contexts file
 _SENTENCE = re.compile(r"(?<=[.!?])\s+(?=[A-Z\[\"'(])")
 
 
+def unmarked(text: str) -> str:
+    """A text without its marks, as its words are compared."""
+    return text.replace(CITE, " ").replace(OTHER, " ")
+
+
 @dataclass(frozen=True, slots=True)
 class Context:
     """Text around one mark: at most one CITE, every other citation an OTHER."""

@@ -12,9 +12,9 @@ from data.paper import Paper
 from indexer.measures import auroc
 from indexer.search import Searcher
 from indexer.shards import Progress
+from model.ranker import SHOWN
 
 BATCH = 64
-SHOWN = 10  # hits of a context whose probabilities a reader sees
 BINS = 10
 
 Floats = NDArray[np.float64]

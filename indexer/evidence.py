@@ -23,7 +23,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
-from data.contexts import CITE, OTHER, Citation, Context, citations, read_queries
+from data.contexts import Citation, Context, citations, read_queries, unmarked
 from data.corpus import Reading
 from data.errors import UserError
 from data.filter import Allowed, Chosen
@@ -135,12 +135,7 @@ def _write_table(path: Path, schema: pa.Schema, columns: Sequence[Any]) -> None:
 
 def _portions(every: Sequence[Citation]) -> Iterator[list[str]]:
     for start in range(0, len(every), PORTION):
-        yield [plain(c.text) for c in every[start : start + PORTION]]
-
-
-def plain(text: str) -> str:
-    """A context without its marks, as its words are compared."""
-    return text.replace(CITE, " ").replace(OTHER, " ")
+        yield [unmarked(c.text) for c in every[start : start + PORTION]]
 
 
 @dataclass(frozen=True)
@@ -219,11 +214,11 @@ class Evidence:
             return ()
         some = self._contexts.slice(self._starts[place], self._starts[place + 1] - self._starts[place])
         found = [Citation(**cited) for cited in some.to_pylist()]
-        wanted = stems(plain(context.text))
+        wanted = stems(unmarked(context.text))
         best: dict[str, tuple[int, Citation]] = {}
         for citation in found:
             if citation.text and not (without and citation.citing_id == without):
-                shares = len(wanted & stems(plain(citation.text)))
+                shares = len(wanted & stems(unmarked(citation.text)))
                 key = citation.citing_id or citation.text
                 if key not in best or shares > best[key][0]:
                     best[key] = shares, citation
@@ -274,10 +269,11 @@ class Evidence:
         here = np.flatnonzero(places >= 0)
         place = places[here]
         gone = self.by(without)
-        lost = np.bincount(np.searchsorted(self._starts, gone, side="right") - 1, minlength=len(self._papers))
         cited = np.zeros(len(rows), np.int64)
-        cited[here] = self._cited[place] - lost[place]
-        profiles = self._remaining(place, gone, lost) if len(gone) else self._profiles.stored(place)
+        cited[here] = self._cited[place]
+        profiles = self._profiles.stored(place)
+        if len(gone):
+            cited[here] -= self._without(place, profiles, gone)
         said = Said(cited, *(np.zeros(len(rows), np.float32) for _ in range(4)))
         said.profile[here] = profiles @ query
         if draft is not None:
@@ -308,16 +304,16 @@ class Evidence:
             return np.zeros(0, np.float32)
         return np.asarray(np.maximum.reduceat(cosines, ends - sizes), np.float32)
 
-    def _remaining(self, place: Rows, gone: Rows, lost: NDArray[np.int64]) -> Vectors:
-        """The profiles of these papers without the contexts that are gone."""
-        profiles = self._profiles.stored(place)
+    def _without(self, place: Rows, profiles: Vectors, gone: Rows) -> NDArray[np.int64]:
+        """Take the contexts that are gone out of the profiles of these papers; how many each loses."""
         owner = np.searchsorted(self._starts, gone, side="right") - 1
-        for number in np.flatnonzero(lost[place] > 0):
+        lost = np.bincount(owner, minlength=len(self._papers))[place]
+        for number in np.flatnonzero(lost):
             own = place[number]
             total = profiles[number] * self._norms[own] * self._cited[own]
             total -= self._vectors.stored(gone[owner == own]).sum(axis=0)
             profiles[number] = total / max(float(np.linalg.norm(total)), 1e-6)
-        return profiles
+        return lost
 
 
 def _table(path: Path) -> pa.Table:

@@ -15,8 +15,8 @@ from indexer.measures import auroc
 from indexer.search import Searcher
 from indexer.shards import Progress
 from indexer.snapshot import Snapshot
-from model.fitting import SHOWN, Example, fit
-from model.ranker import Ranker
+from model.fitting import Example, fit
+from model.ranker import SHOWN, Ranker
 
 BATCH = 64
 UNCITED = 2.0  # what a list counts whose cited paper is in no known citation: on dev those papers' hit@10 is

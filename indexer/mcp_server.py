@@ -11,7 +11,7 @@ from mcp_types import ToolAnnotations
 from pydantic import Field
 from starlette.types import ASGIApp
 
-from data.contexts import CITE, MAX_QUERY, OTHER, parse
+from data.contexts import CITE, MAX_QUERY, parse, unmarked
 from data.errors import UserError
 from data.paper import Paper
 from data.release import release
@@ -77,7 +77,7 @@ def create_server(searcher: Searcher) -> MCPServer:
         authors: Authors = [],  # noqa: B006
     ) -> ContextAnswer:
         """Papers of the corpus about a subject, best first."""
-        plain = query.replace(CITE, " ").replace(OTHER, " ")
+        plain = unmarked(query)
         kept = Kept(categories=categories, since=since, until=until, authors=authors)
         return (await _asked(lambda: _search(searcher, plain, k, kept))).contexts[0]
 

@@ -19,7 +19,7 @@ from typing import Any
 
 import pyarrow as pa
 
-from data.errors import UserError
+from data.errors import UserError, first_line
 from data.paper import SCHEMA, from_rows, to_batch
 from data.table import PaperTable
 from indexer.shards import Folder, Slice, encode_shard
@@ -79,9 +79,7 @@ def _connect(address: str) -> Any:
     try:
         ray.init(address, logging_level=logging.ERROR, log_to_driver=False, **own)
     except Exception as error:  # of a node that does not start, Ray raises a bare one
-        raise UserError(
-            f"--address {address}: no Ray cluster can be joined ({_first_line(error)})"
-        ) from error
+        raise UserError(f"--address {address}: no Ray cluster can be joined ({first_line(error)})") from error
     logging.getLogger("ray.data").setLevel(logging.ERROR)
     context = ray.data.DataContext.get_current()
     context.enable_progress_bars = False
@@ -96,7 +94,7 @@ def _reach(address: str) -> None:
         socket.create_connection((host.strip("[]"), int(port)), PATIENCE).close()
     except (OSError, OverflowError, ValueError) as error:
         raise UserError(
-            f"--address {address}: nothing answers ({_first_line(error)}); give HOST:PORT of a cluster that "
+            f"--address {address}: nothing answers ({first_line(error)}); give HOST:PORT of a cluster that "
             "`ray start --head` started, or leave it out for one of this machine alone"
         ) from error
 
@@ -156,7 +154,7 @@ class Cluster:
                     raise UserError(row["fault"])
                 yield by_key[row["key"]], row["name"]
         except ray.exceptions.RayError as error:
-            reason = _first_line(getattr(error, "cause", None) or error)
+            reason = first_line(getattr(error, "cause", None) or error)
             raise UserError(
                 f"the Ray cluster gave up ({reason}); run the same command again, finished shards are kept"
             ) from error
@@ -201,7 +199,3 @@ class _Worker:
 
     def _said(self, error: Exception) -> str:
         return f"the worker on {socket.gethostname()}: {error}"
-
-
-def _first_line(error: Exception) -> str:
-    return next(iter(str(error).strip().splitlines()), type(error).__name__).rstrip(" .")

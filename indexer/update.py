@@ -7,7 +7,7 @@ left to be compacted later. The answers are those of an index that was built ane
 
 import shutil
 import time
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime
@@ -119,8 +119,7 @@ def update(
             papers = PaperTable(current.path / "papers.arrow")
             delta, reading = _read(store.staging / "update.arrow", change, max_rejects, progress)
             plan = _plan(papers, delta, change, Filter.of(current.manifest.kept))
-            known = _known(current, papers)
-            citations = _new_citations(change.contexts, known, [*papers.ids(), *delta.ids()], plan)
+            known, citations = _citations(change.contexts, current, papers, delta, plan)
             plan = replace(plan, counts=replace(plan.counts, citations=len(citations)))
             if not plan.counts:
                 return current, plan.counts, reading
@@ -151,7 +150,7 @@ def update(
                 must_fit(current, root, encoder.fingerprint, encoder.name, TEXT_FORM)
                 encoded = evidence.encoded(citations, encoder, store.staging / "contexts", progress)
                 evidence.write(store.next / EVIDENCE, evidence.merged(known, citations, encoded))
-            elif known:
+            elif (current.path / EVIDENCE).is_dir():
                 shutil.copytree(current.path / EVIDENCE, store.next / EVIDENCE)
             sample = partial(_queries, current, encoder, PaperTable(store.next / "papers.arrow"))
             how = kinds.write(store.next, kind, where, sample, progress, current.path)
@@ -182,23 +181,22 @@ def _read(path: Path, change: Change, max_rejects: float, progress: Progress) ->
     return PaperTable(path), reading
 
 
-def _known(current: Generation, papers: PaperTable) -> Known | None:
-    """The citations that the current generation knows."""
-    folder = current.path / EVIDENCE
-    return Evidence(folder, papers).known() if folder.is_dir() else None
+def _citations(
+    source: str | None, current: Generation, papers: PaperTable, delta: PaperTable, plan: Plan
+) -> tuple[Known | None, list[Citation]]:
+    """What the generation knows, and the source's citations that it does not, of papers that it will have.
 
-
-def _new_citations(source: str | None, known: Known | None, ids: Sequence[str], plan: Plan) -> list[Citation]:
-    """The citations of the source that are not known, of the papers that the index will have.
-
-    `ids` are those of its papers and then those of the source's, which the plan counts by.
+    Without a source neither is looked at: what is known is copied as it lies.
     """
     if source is None:
-        return []
+        return None, []
     found, _ = evidence.read(source)
+    ids = [*papers.ids(), *delta.ids()]  # as the plan counts its records
     there = {ids[row] for row in plan.records.tolist()}
+    folder = current.path / EVIDENCE
+    known = Evidence(folder, papers).known() if folder.is_dir() else None
     before = set(known.citations) if known else set()
-    return [citation for citation in found if citation not in before and citation.cited_id in there]
+    return known, [citation for citation in found if citation not in before and citation.cited_id in there]
 
 
 def _written(path: Path, delta: PaperTable, rows: Rows) -> PaperTable:

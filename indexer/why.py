@@ -10,7 +10,7 @@ from dataclasses import dataclass
 import Stemmer
 from bm25s.stopwords import STOPWORDS_EN
 
-from data.contexts import CITE, OTHER, Context
+from data.contexts import Context, unmarked
 from data.paper import Paper
 
 Spans = tuple[tuple[int, int], ...]
@@ -36,7 +36,7 @@ def why(context: Context, paper: Paper) -> Why:
 
     Of two sentences that share as many different words, the shorter one says it.
     """
-    wanted = stems(context.text.replace(CITE, " ").replace(OTHER, " "))
+    wanted = stems(unmarked(context.text))
     best, most = "", (0, 0)
     lit: Spans = ()
     for sentence in _SENTENCE.split(paper.abstract):

@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from data.contexts import Context
-from data.errors import UserError
+from data.errors import UserError, first_line
 from data.paper import Paper
 from model import compiled, shipped
 from model.text import DEFAULT_MARKS, FORM_FILE, TEXT_FORM, Marks, passage_text, query_text, read_marks
@@ -245,10 +245,6 @@ def _opened(place: str, device: str, *, local: bool) -> "SentenceTransformer":
         local_files_only=local,
         model_kwargs={"use_safetensors": True},
     )
-
-
-def first_line(error: Exception) -> str:
-    return next(iter(str(error).strip().splitlines()), type(error).__name__).rstrip(" .")
 
 
 def _fit_length(model: "SentenceTransformer") -> None:

@@ -15,10 +15,9 @@ from torch import Tensor, nn
 from torch.nn.functional import binary_cross_entropy_with_logits, gelu, log_softmax
 from torch.nn.utils.rnn import pad_sequence
 
-from model.ranker import Floats, Ranker, calibrated, softmax
+from model.ranker import SHOWN, Floats, Ranker, calibrated, softmax
 
 FOLDS, HIDDEN, EPOCHS, BATCH, RATE, DECAY = 5, 32, 8, 64, 1e-2, 0.1
-SHOWN = 10  # candidates of a list whose probabilities are set right
 FAR = -1e9  # the score of what is no candidate
 
 Progress = Callable[[str, int, int, str], None]

@@ -21,6 +21,7 @@ from data.files import write_atomically
 Floats = NDArray[np.float32]
 FILE = Path(__file__).parent / "weights" / "ranker.safetensors"
 SHA256 = "3792e465bb3041c49895405ebed3502f9c268607dcae1e2836b23896f565ccbd"
+SHOWN = 10  # hits of a context whose probabilities a reader sees, and which are set right
 _TENSORS = ("mean", "spread", "hidden", "bias", "out", "linear", "null", "null_bias", "slope", "shift")
 
 

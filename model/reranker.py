@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from data.contexts import Context
-from data.errors import UserError
+from data.errors import UserError, first_line
 from data.paper import Paper
 from model.encoder import (
     MINILM,
@@ -20,7 +20,6 @@ from model.encoder import (
     Vectors,
     computes_bf16,
     fingerprint,
-    first_line,
     model_files,
     refuse_pickles,
 )

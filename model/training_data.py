@@ -24,7 +24,7 @@ from numpy.typing import NDArray
 from data import corpus
 from data.clean import Rejected, text
 from data.contexts import CITE, Context, read_queries
-from data.errors import UserError
+from data.errors import UserError, first_line
 from data.filter import Filter
 from data.paper import Paper
 from data.table import PaperTable
@@ -146,7 +146,7 @@ def _mixture(path: Path) -> list[tuple[str, float | None]]:
             found.append((name if name.startswith("hf:") else str(path.parent / name), weight))
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise UserError(
-            f'{path}: no mixture of data sets ({_why(error)}); it is a JSON list of {{"name": path, '
+            f'{path}: no mixture of data sets ({first_line(error)}); it is a JSON list of {{"name": path, '
             '"weight": number above 0}'
         ) from None
     if not found:
@@ -269,7 +269,7 @@ def _rows(name: str) -> Iterator[tuple[str, Any]]:
         else:
             yield from _file(path)
     except (OSError, EOFError, zstandard.ZstdError, pa.ArrowInvalid, csv.Error) as error:
-        raise UserError(f"{name}: cannot be read ({_why(error)}); fetch or export it again") from None
+        raise UserError(f"{name}: cannot be read ({first_line(error)}); fetch or export it again") from None
 
 
 def _beir(name: str) -> Iterator[tuple[str, Any]]:
@@ -324,12 +324,8 @@ def _hugging_face(name: str) -> Iterator[tuple[str, Any]]:
         yield from ((f"row {number}", row) for number, row in enumerate(rows, 1))
     except Exception as error:  # the library raises whatever its readers and the network raise
         raise UserError(
-            f"hf:{name}: the data set cannot be loaded ({_why(error)}); check name, split and network"
+            f"hf:{name}: the data set cannot be loaded ({first_line(error)}); check name, split and network"
         ) from error
-
-
-def _why(error: Exception) -> str:
-    return next(iter(str(error).strip().splitlines()), type(error).__name__).rstrip(" .")
 
 
 def _plain(value: str) -> str:

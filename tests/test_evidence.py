@@ -11,7 +11,7 @@ import pytest
 from click.testing import Result
 from conftest import write_corpus
 
-from data.contexts import Citation, Context
+from data.contexts import Citation, Context, unmarked
 from data.errors import UserError
 from data.filter import Filter
 from data.paper import Paper
@@ -112,7 +112,7 @@ def test_words_are_the_bm25_of_the_best_context(
     cited: Searcher, citations: list[Citation], tmp_path: Path
 ) -> None:
     ordered = sorted(citations, key=lambda c: c.cited_id)
-    lexical.write(tmp_path / "words", [[evidence.plain(c.text) for c in ordered]])
+    lexical.write(tmp_path / "words", [[unmarked(c.text) for c in ordered]])
     text = "Anonymous learning of chess"
     scores, places = lexical.LexicalIndex(tmp_path / "words").search([text], len(ordered))
     best: dict[str, float] = {}

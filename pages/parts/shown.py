@@ -7,7 +7,7 @@ from typing import NamedTuple
 import streamlit as st
 
 from data.bibliography import bibtex
-from data.contexts import CITE, OTHER, Citation, Context
+from data.contexts import CITE, OTHER, Citation, Context, unmarked
 from data.errors import UserError
 from data.library import Bibliography
 from data.paper import Paper
@@ -150,7 +150,7 @@ def cited(hit: Hit) -> str:
 def quoted(citation: Citation, context: Context) -> str:
     """A citing sentence as markdown, the words that it shares with the context lit."""
     text = citation.text.replace(CITE, "[…]").replace(OTHER, "[…]")
-    return lit(text, shared(text, stems(context.text.replace(CITE, " ").replace(OTHER, " "))))
+    return lit(text, shared(text, stems(unmarked(context.text))))
 
 
 def likely(probability: float) -> str:
