@@ -27,7 +27,7 @@ from indexer.vectors import VectorSource
 from model.encoder import Encoder, Vectors
 
 EXACT_UP_TO = 400_000  # vectors: two cores look at so many in some 10 ms
-QUERIES = 256  # that the lists are measured with
+QUERIES = 512  # that the lists are measured with: half of so many set the effort
 FOLDER = "lists"
 _SENTENCE = re.compile(r"(?<=[.!?])\s+(?=[A-Z])")
 
@@ -86,7 +86,12 @@ def opened(folder: Path, facts: dict[str, Any], device: str) -> VectorSource:
 
 def sample_queries(papers: PaperTable, encoder: Encoder, count: int = QUERIES) -> Vectors:
     """Vectors of queries like a reader's, (count, dimension): sentences of papers of the corpus."""
+    return encoder.encode_contexts([Context(f"{sentence} {CITE}") for sentence in sentences(papers, count)])
+
+
+def sentences(papers: PaperTable, count: int) -> list[str]:
+    """One sentence each of `count` papers, drawn at random."""
     rows = np.random.default_rng(0).choice(len(papers), min(count, len(papers)), replace=False)
-    sentences = [_SENTENCE.split(paper.abstract or paper.title) for paper in papers.take(rows.tolist())]
+    found = [_SENTENCE.split(paper.abstract or paper.title) for paper in papers.take(rows.tolist())]
     # One in the middle: the first and the last of an abstract are much alike.
-    return encoder.encode_contexts([Context(f"{s[len(s) // 2]} {CITE}") for s in sentences])
+    return [each[len(each) // 2] for each in found]

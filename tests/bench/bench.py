@@ -19,12 +19,13 @@ from pathlib import Path
 
 import plot
 import rows_of_builds
+import rows_of_queries
 import rows_of_search
 from measure import Row, limits
 
 ROOT = Path(__file__).parents[2]
 SIZES = (100_000, 500_000)
-PARTS = ("limits", "encode", "search", "update", "read")
+PARTS = ("limits", "encode", "search", "query", "update", "read")
 
 
 def names(sizes: list[int], parts: list[str]) -> Iterator[str]:
@@ -36,6 +37,9 @@ def names(sizes: list[int], parts: list[str]) -> Iterator[str]:
     if "search" in parts:
         for size in sizes:
             yield from (f"search/{size}/{engine}" for engine in rows_of_search.engines(size))
+    if "query" in parts:
+        for size in sizes:
+            yield from (f"query/{size}/{ranking}" for ranking in rows_of_queries.RANKINGS)
     if "update" in parts:
         yield "update"
     if "read" in parts:
@@ -51,6 +55,8 @@ def measured(name: str, index: Path, work: Path) -> Row:
         return rows_of_builds.encode(index, work, which[0])
     if part == "search":
         return rows_of_search.search(index, work, int(which[0]), which[1])
+    if part == "query":
+        return rows_of_queries.query(index, work, int(which[0]), which[1])
     return rows_of_builds.update(index, work) if part == "update" else rows_of_builds.read(work)
 
 

@@ -16,7 +16,7 @@ from model.encoder import Encoder
 
 NOISE = 0.6
 BLOCK = 20_000
-QUERIES = 400  # half set an effort, half are timed
+QUERIES = 800  # half set an effort, half are timed
 
 
 def written(index: Path, work: Path, count: int) -> np.ndarray:
@@ -42,7 +42,7 @@ def written(index: Path, work: Path, count: int) -> np.ndarray:
 
 def queries(index: Path, work: Path) -> np.ndarray:
     """Queries like a reader's, (QUERIES, dimension)."""
-    path = work / "queries.npy"
+    path = work / f"queries-{QUERIES}.npy"
     if not path.exists():
         generation = Store(index).open()
         papers = PaperTable(generation.path / "papers.arrow")
@@ -52,7 +52,7 @@ def queries(index: Path, work: Path) -> np.ndarray:
 
 def exact(stored: np.ndarray, asked: np.ndarray, work: Path, k: int) -> np.ndarray:
     """The rows of the k greatest inner products of each query: NumPy, block by block."""
-    path = work / f"exact-{len(stored)}.npy"
+    path = work / f"exact-{len(stored)}-{len(asked)}.npy"
     if not path.exists():
         scores, rows = np.zeros((len(asked), 0), np.float32), np.zeros((len(asked), 0), np.int64)
         for start in range(0, len(stored), BLOCK):

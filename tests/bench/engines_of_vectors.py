@@ -21,11 +21,14 @@ Engine = Callable[[np.ndarray, Path, Vectors, Rows], Opened]
 def numpy(stored: np.ndarray, folder: Path, queries: Vectors, exact: Rows) -> Opened:
     full = stored.astype(np.float32)
 
-    def search(query: Vectors) -> Rows:
-        scores = query @ full.T
-        best = np.argpartition(-scores, K, axis=1)[:, :K]
-        order = np.argsort(-np.take_along_axis(scores, best, axis=1), axis=1)
-        return np.take_along_axis(best, order, axis=1)
+    def search(queries: Vectors) -> Rows:
+        found = []
+        for start in range(0, len(queries), 16):  # all at once would take their scores' memory twice
+            scores = queries[start : start + 16] @ full.T
+            best = np.argpartition(-scores, K, axis=1)[:, :K]
+            order = np.argsort(-np.take_along_axis(scores, best, axis=1), axis=1)
+            found.append(np.take_along_axis(best, order, axis=1))
+        return np.concatenate(found)
 
     return search, {}
 

@@ -41,6 +41,13 @@ def table(rows: dict[str, Row]) -> Iterator[str]:
         if limits:
             least = 4 * 384 * size / limits["read_gb_s"] / 1e6
             yield f"  reading every fp32 vector once at the memory's rate: {least:.1f} ms"
+    for name, row in rows.items():
+        if name.startswith("query/"):
+            yield (
+                f"{row['papers']:,} papers, whole query, {row['ranking']:7} p50 {row['p50_ms']:7.1f} ms  "
+                f"p99 {row['p99_ms']:7.1f} ms  memory {row['own_mb']:.0f} MB, "
+                f"mapped {row['mapped_mb']:.0f} MB  {row['bytes_a_paper']:.0f} bytes a paper on disk"
+            )
     for engine in sorted({row["engine"] for row in rows.values() if "build_s" in row and "engine" in row}):
         built = [(row["vectors"], row["build_s"]) for row in rows.values() if row.get("engine") == engine]
         if len(built) > 1:
@@ -60,11 +67,11 @@ def table(rows: dict[str, Row]) -> Iterator[str]:
 
 
 def sizes(rows: dict[str, Row]) -> list[int]:
-    return sorted({row["vectors"] for row in rows.values() if "vectors" in row})
+    return sorted({row["vectors"] for row in rows.values() if "engine" in row})
 
 
 def of_size(rows: dict[str, Row], size: int) -> list[Row]:
-    return [row for row in rows.values() if row.get("vectors") == size]
+    return [row for row in rows.values() if "engine" in row and row["vectors"] == size]
 
 
 def draw(rows: dict[str, Row], path: Path) -> None:
