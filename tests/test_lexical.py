@@ -173,3 +173,14 @@ def test_case_and_other_scripts_are_words_too(tmp_path: Path) -> None:
 def test_no_queries_give_no_answers(tmp_path: Path) -> None:
     scores, rows = written(tmp_path / "words", ["deep trees", "lakes"]).search([], 2)
     assert scores.shape == rows.shape == (0, 2)
+
+
+@pytest.mark.parametrize("share", [0.0, 0.001, 0.02, 0.5, 1.0])
+@pytest.mark.parametrize("k", [1, 10, 300, 5000])
+def test_the_best_of_many_are_those_of_a_whole_sort(share: float, k: int) -> None:
+    rng = np.random.default_rng(7)
+    scores = np.zeros(20_000, np.float32)
+    chosen = rng.random(len(scores)) < share
+    scores[chosen] = rng.integers(1, 60, chosen.sum()) / 4  # many are equal
+    expected = np.lexsort((np.arange(len(scores)), -scores))[:k]
+    np.testing.assert_array_equal(lexical._best(scores, k), expected)
