@@ -40,6 +40,7 @@ def names(sizes: list[int], parts: list[str]) -> Iterator[str]:
     if "query" in parts:
         for size in sizes:
             yield from (f"query/{size}/{ranking}" for ranking in rows_of_queries.RANKINGS)
+            yield f"filter/{size}"
     if "update" in parts:
         yield "update"
     if "read" in parts:
@@ -55,6 +56,8 @@ def measured(name: str, index: Path, work: Path) -> Row:
         return rows_of_builds.encode(index, work, which[0])
     if part == "search":
         return rows_of_search.search(index, work, int(which[0]), which[1])
+    if part == "filter":
+        return rows_of_queries.filters(index, work, int(which[0]))
     if part == "query":
         return rows_of_queries.query(index, work, int(which[0]), which[1])
     return rows_of_builds.update(index, work) if part == "update" else rows_of_builds.read(work)

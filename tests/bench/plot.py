@@ -48,6 +48,11 @@ def table(rows: dict[str, Row]) -> Iterator[str]:
                 f"p99 {row['p99_ms']:7.1f} ms  memory {row['own_mb']:.0f} MB, "
                 f"mapped {row['mapped_mb']:.0f} MB  {row['bytes_a_paper']:.0f} bytes a paper on disk"
             )
+        for chosen, measured in row.get("filters", {}).items():
+            yield (
+                f"{row['papers']:,} papers, filter {chosen:18} allows {measured['share']:.3%}  "
+                f"p50 {measured['p50_ms']:6.2f} ms  recall {measured['recall']:.4f}"
+            )
     for engine in sorted({row["engine"] for row in rows.values() if "build_s" in row and "engine" in row}):
         built = [(row["vectors"], row["build_s"]) for row in rows.values() if row.get("engine") == engine]
         if len(built) > 1:

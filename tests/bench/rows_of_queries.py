@@ -12,9 +12,10 @@ from pathlib import Path
 import corpus_of_vectors
 import numpy as np
 import orjson
-from measure import Row, memory, timed
+from measure import K, Row, memory, one_by_one, recall, timed
 
 from data.contexts import CITE, Context
+from data.filter import Allowed, Chosen, Filter, Selection
 from data.table import PaperTable
 from indexer.build import build
 from indexer.kinds import sentences
@@ -22,9 +23,16 @@ from indexer.search import Searcher
 from indexer.settings import Settings
 from indexer.shards import Folder, Slice, packed
 from indexer.store import Store
+from indexer.vectors import VectorIndex
 from model.encoder import Encoder
 
 RANKINGS = ("dense", "hybrid", "best")
+SHARES = (0.5, 0.1, 0.01, 0.001, 0.0001)  # that filters by chance allow
+FIELDS = {
+    "since 2019": Filter(since=2019),
+    "until 2008": Filter(until=2008),
+    "cs.IR": Filter(categories=("cs.IR",)),
+}
 QUERIES = 60  # sentences that are asked one by one, after a few that are not timed
 
 
@@ -87,3 +95,23 @@ def query(index: Path, work: Path, size: int, ranking: str) -> Row:
         "bytes_a_paper": size_on_disk / size,
         "vectors": searcher.snapshot.manifest.vectors,
     } | memory()
+
+
+def filters(index: Path, work: Path, size: int) -> Row:
+    """What filters let through, what a search of the vectors takes with them, and its recall."""
+    searcher = Searcher(Settings(index=built(index, work, size)))
+    papers, source = searcher.snapshot.papers, searcher.snapshot.vectors
+    exact = VectorIndex(searcher.snapshot.path / "vectors.faiss", "cpu")
+    asked = corpus_of_vectors.queries(index, work)[::20]
+    rng = np.random.default_rng(0)
+    allowed: dict[str, Allowed] = {
+        f"{share:.2%} by chance": Chosen(rng.random(size) < share) for share in SHARES
+    }
+    allowed |= {name: Selection(papers, keep) for name, keep in FIELDS.items()}
+    found = {}
+    for name, keep in allowed.items():
+        truth = exact.search(asked, K, keep)[1]
+        source.search(asked[:1], K, keep)  # finds the rows of the filter, once for all its searches
+        singly, rows = one_by_one(lambda query, keep=keep: source.search(query, K, keep)[1], asked)
+        found[name] = singly | {"share": len(keep) / size, "recall": recall(rows, truth)}
+    return {"papers": size, "filters": found}
