@@ -66,11 +66,16 @@ def per_context(
 
 
 def auroc(better: NDArray[Any], worse: NDArray[Any]) -> float:
-    """The share of pairs in which the better one has the higher value, equal ones counting half."""
-    values, counts = np.unique(worse, return_counts=True)
-    below = np.concatenate([[0], np.cumsum(counts)])
-    low, high = np.searchsorted(values, better), np.searchsorted(values, better, side="right")
-    return float((below[low] + below[high]).mean() / 2 / max(len(worse), 1)) if len(better) else math.nan
+    """The share of pairs in which the better one has the higher value, equal ones counting half.
+
+    NaN where one of the two is empty.
+    """
+    from sklearn.metrics import roc_auc_score
+
+    if not len(better) or not len(worse):
+        return math.nan
+    labels = np.repeat([1, 0], [len(better), len(worse)])
+    return float(roc_auc_score(labels, np.concatenate([better, worse])))
 
 
 def intervals(values: dict[str, Floats], labels: NDArray[Any]) -> dict[str, tuple[float, float]]:

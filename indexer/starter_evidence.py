@@ -16,13 +16,13 @@ from numpy.typing import NDArray
 from data.contexts import Citation
 from data.corpus import STARTER
 from data.errors import UserError
+from data.files import read_shipped
 from indexer.evidence import Known
 from model.encoder import Vectors
 
 FILE = STARTER.parent / "evidence.safetensors"
 SHA256 = "5d68e3e4981bca7bb97adcaa158cc7ec490439882852f172eba2ced968c3ac6f"
 KEPT = 8  # contexts of a paper, at most
-AGAIN = "install citemark again"
 
 
 def load(fingerprint: str) -> Known | None:
@@ -33,13 +33,7 @@ def load(fingerprint: str) -> Known | None:
     from safetensors import safe_open
     from safetensors.numpy import load as read
 
-    try:
-        raw = FILE.read_bytes()
-    except OSError as error:
-        raise UserError(f"{FILE} cannot be read ({error.strerror}); {AGAIN}") from None
-    found = hashlib.sha256(raw).hexdigest()
-    if found != SHA256:
-        raise UserError(f"{FILE} has sha256 {found}, expected {SHA256}; {AGAIN}")
+    raw = read_shipped(FILE, SHA256, "install citemark again")
     with safe_open(FILE, "np") as file:
         told = file.metadata()
     if told["encoder"] != fingerprint:

@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from data.errors import UserError
-from data.files import write_atomically
+from data.files import read_shipped, write_atomically
 
 Floats = NDArray[np.float32]
 FILE = Path(__file__).parent / "weights" / "ranker.safetensors"
@@ -101,10 +101,7 @@ def load(path: Path | None, features: tuple[str, ...]) -> Ranker:
     file = path or FILE
     again = "make it again with: indexer fit" if path else "install citemark again"
     try:
-        raw = file.read_bytes()
-        digest = hashlib.sha256(raw).hexdigest()
-        if path is None and digest != SHA256:
-            raise UserError(f"{file} has sha256 {digest}, expected {SHA256}; {again}")
+        raw = path.read_bytes() if path else read_shipped(FILE, SHA256, again)
         tensors = {name: tensor.astype(np.float32) for name, tensor in read(raw).items()}
         with safe_open(file, "np") as opened:
             told = opened.metadata()

@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any, cast
 import click
 
 from data.errors import UserError
+from data.files import read_shipped
 from model.text import Marks
 
 if TYPE_CHECKING:
@@ -37,7 +38,8 @@ def load(base: "SentenceTransformer") -> "SentenceTransformer":
     """
     from safetensors.torch import load as read
 
-    return _joined(base, {name: tensor.float() for name, tensor in read(_checked()).items()})
+    raw = read_shipped(FILE, SHA256, "install citemark again, or build and search with --encoder minilm")
+    return _joined(base, {name: tensor.float() for name, tensor in read(raw).items()})
 
 
 def marks() -> Marks:
@@ -46,23 +48,6 @@ def marks() -> Marks:
 
     with safe_open(FILE, "pt") as file:
         return cast(Marks, file.metadata()["marks"])
-
-
-def _checked() -> bytes:
-    try:
-        raw = FILE.read_bytes()
-    except OSError as error:
-        raise UserError(
-            f"{FILE} cannot be read ({error.strerror}); install citemark again, or build and search with "
-            "--encoder minilm"
-        ) from None
-    found = digest(raw)
-    if found != SHA256:
-        raise UserError(
-            f"{FILE} has sha256 {found}, expected {SHA256}; install citemark again, or build and search "
-            "with --encoder minilm"
-        )
-    return raw
 
 
 def digest(raw: bytes) -> str:
