@@ -10,10 +10,9 @@ from indexer.overview import Counts, Measured, evaluation_of, last_evaluation, s
 from indexer.search import Searcher
 from indexer.settings import LOCAL, Settings, from_environment
 from indexer.store import Manifest, Store, build_arguments
+from pages.parts.engine import index_counts, searcher
 from pages.parts.frame import framed
-from pages.parts.search import searcher
 from pages.parts.shown import plain
-from pages.parts.side import index_counts
 from pages.parts.work import at_work, first_run, outcome, start, watched
 
 CATEGORIES = 15  # of the largest, in the plot

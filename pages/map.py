@@ -11,8 +11,8 @@ from indexer.atlas import SAMPLED, Map, place
 from indexer.search import Hit, Searcher
 from indexer.settings import Settings, from_environment
 from indexer.store import Store
+from pages.parts.engine import searcher
 from pages.parts.frame import framed
-from pages.parts.search import searcher
 from pages.parts.shown import facts, linked, plain
 from pages.parts.work import at_work, first_run, outcome, start, watched
 

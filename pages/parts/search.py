@@ -2,26 +2,23 @@
 
 import time
 from collections.abc import Sequence
-from contextlib import suppress
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
-from threading import Thread
 
 import streamlit as st
 
 from data.contexts import Context
-from data.errors import UserError
 from data.filter import Filter
 from data.library import Bibliography
 from indexer import feedback
 from indexer.candidates import LEXICAL_WEIGHT
 from indexer.cite import find, mark_papers
-from indexer.guard import Gate
 from indexer.search import Hit, Searcher
-from indexer.settings import Settings, from_environment
+from indexer.settings import from_environment
 from indexer.store import Store
 from pages.parts.chosen import shown_basket
+from pages.parts.engine import gate, opened, searcher
 from pages.parts.question import Question, ask, chosen_mark
 from pages.parts.shown import Around, card, papers, plain
 from pages.parts.side import Wanted, side
@@ -37,6 +34,7 @@ SCORES = {
     "bm25": "The score is BM25: the rarer the words that text and paper share, the higher.",
 }
 DOUBT = "Nothing in this corpus fits well: the paper to cite may not be in it. These are the nearest."
+FIRST = "Getting ready: the first search after a start of the server takes some seconds …"
 NO_WORDS = "No paper of the index shares a word with this text."
 
 
@@ -62,26 +60,6 @@ def page() -> None:
         answer(engine, question, number, wanted, libraries)
     with head:
         shown_basket(question, libraries)
-
-
-@st.cache_resource(show_spinner="Opening the index …")
-def searcher(settings: Settings) -> Searcher:
-    """One Searcher for all sessions; it takes up a rebuilt index by itself."""
-    engine = Searcher(settings)
-    Thread(target=warm_up, args=(engine,), daemon=True).start()
-    return engine
-
-
-@st.cache_resource(show_spinner=False)
-def gate() -> Gate:
-    """One for all sessions: so many search at a time, more wait, and too many are told to come again."""
-    return Gate()
-
-
-def warm_up(engine: Searcher) -> None:
-    """Load the encoder while the reader still types."""
-    with suppress(UserError):  # the search itself will say it
-        engine.search([Context("warm up")], 1)
 
 
 def answer(
@@ -112,7 +90,7 @@ def found_for(
     asked = (question.contexts, wanted, engine.snapshot.path, [library.source for library in libraries])
     bar = st.empty()  # has its place in every run: else all cards below move up in the next one
     if "found" not in state or state["found"][0] != asked:
-        bar.progress(0.0, text="Searching …")
+        bar.progress(0.0, text=FIRST if opened(engine.settings).readying.is_alive() else "Searching …")
         began = time.perf_counter()
         found = find(
             engine,

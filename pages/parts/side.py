@@ -12,9 +12,9 @@ from data.library import Bibliography, parse_bibliography
 from data.manuscript import source_of
 from data.paper import Paper
 from indexer import feedback
-from indexer.overview import Counts, counts
 from indexer.search import Searcher
 from indexer.settings import RANKINGS, Settings
+from pages.parts.engine import index_counts
 from pages.parts.shown import plain
 
 COUNTS = (5, 10, 20, 50)
@@ -141,9 +141,3 @@ def feedback_panel(settings: Settings) -> None:
         st.toggle("Keep my thumbs for training", key="keep thumbs", persist_state="session")
         file = plain(str(feedback.path_of(settings.index)))
         st.caption(f"A thumb on a result is kept in {file}, as data for `python -m model.train`.")
-
-
-@st.cache_resource(max_entries=2, show_spinner=False)
-def index_counts(path: Path, _engine: Searcher) -> Counts:
-    """The papers of a generation, counted once."""
-    return counts(_engine.snapshot.papers)
