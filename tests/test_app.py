@@ -329,6 +329,10 @@ def test_a_damaged_index_is_one_message_that_names_the_file(
     (error,) = page.error
     assert f"{file} is damaged" in error.value.replace("\\", "")
     assert "indexer build" in error.value
+    raw[-1] ^= 1
+    file.write_bytes(raw)
+    press(page, "Look again")
+    assert drawn(ask(page, SENTENCE))
 
 
 @pytest.mark.parametrize(
@@ -519,7 +523,7 @@ def test_what_is_cited_stands_in_the_text_and_in_the_files(page: AppTest) -> Non
 def test_a_paper_is_taken_out_as_it_was_put_in(page: AppTest) -> None:
     ask(page, TWO)
     cite(page, ADAM, 1)
-    press(page, "Cited at 1")
+    press(page, ":green[Cited at 1]")
     assert not chosen(page)
     cite(page, ADAM, 1)
     press(page, "Remove")
@@ -540,6 +544,15 @@ def test_the_basket_outlives_its_text(page: AppTest) -> None:
     ask(page, SENTENCE)
     assert len(chosen(page)) == 1
     assert r"\cite{" not in page.code[0].value
+
+
+def test_the_basket_outlives_an_error(page: AppTest) -> None:
+    ask(page, TWO)
+    cite(page, ADAM, 1)
+    ask(page, "")
+    assert page.error
+    assert len(chosen(page)) == 1
+    assert downloads(page) == ["BibTeX", "RIS", "CSL-JSON"]
 
 
 def test_a_search_without_a_mark_keeps_papers(page: AppTest) -> None:
@@ -625,8 +638,17 @@ def test_an_author_is_found_by_the_family_name(page: AppTest) -> None:
 
 def test_filters_that_nothing_passes_are_said_to_be_the_reason(page: AppTest) -> None:
     ask(page, SENTENCE)
+    before = drawn(page)
     page.number_input(key="since").set_value(2900).run()
-    assert [info.value for info in page.info] == ["No paper passes the filters."]
+    page.multiselect(key="category").set_value(["cs.CL"]).run()
+    page.text_input(key="author").set_value("Bahdanau").run()
+    (info,) = page.info
+    assert info.value.replace("\\", "") == (
+        "No paper passes the filters: only from 2900 on, cs.CL, by Bahdanau."
+    )
+    press(page, "Search without filters")
+    assert drawn(page) == before
+    assert not {"since", "category", "author"} & set(page.query_params)
 
 
 def test_only_papers_before_the_drafts_year(page: AppTest, engine: Searcher) -> None:
@@ -739,6 +761,14 @@ def test_the_index_says_what_it_is(about: Callable[[Path], AppTest], index: Path
     assert facts["Built"] == engine.snapshot.manifest.created[:10]
     assert any("recall against an exact search" in value for value in page.table[0].value["value"])
     assert page.code[0].value == f"indexer evaluate starter --index {index}"
+
+
+def test_each_plot_says_which_axis_counts_papers(about: Callable[[Path], AppTest], index: Path) -> None:
+    specs = [json.loads(chart.proto.spec)["encoding"] for chart in about(index).get("vega_lite_chart")]
+    assert [(s["x"]["title"], s["x"]["type"], s["y"]["title"], s["y"]["type"]) for s in specs] == [
+        ("Year", "ordinal", "Papers", "quantitative"),
+        ("Papers", "quantitative", None, "ordinal"),
+    ]
 
 
 def test_the_last_evaluation_is_shown(about: Callable[[Path], AppTest], tmp_path: Path, index: Path) -> None:

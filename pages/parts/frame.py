@@ -3,6 +3,7 @@
 from collections.abc import Callable
 
 import streamlit as st
+from streamlit.delta_generator import DeltaGenerator
 
 from data.errors import UserError
 from pages.parts.shown import plain
@@ -24,4 +25,17 @@ def framed(title: str, page: Callable[[], None]) -> None:
     try:
         page()
     except UserError as error:
-        st.error(plain(str(error)), icon=":material/error:")
+        wrong(error)
+        st.button("Look again", icon=":material/refresh:")
+
+
+def heading(title: str) -> DeltaGenerator:
+    """A page's title, at the same place on each, and the row beside it to put more into."""
+    row = st.container(horizontal=True, vertical_alignment="center", horizontal_alignment="distribute")
+    row.title(title, anchor=False, width="content")
+    return row
+
+
+def wrong(error: UserError) -> None:
+    """The line that says what is wrong and how to mend it."""
+    st.error(plain(str(error)), icon=":material/error:")

@@ -9,6 +9,7 @@ from pathlib import Path
 import streamlit as st
 
 from data.contexts import Context
+from data.errors import UserError
 from data.filter import Filter
 from data.library import Bibliography
 from indexer import feedback
@@ -19,9 +20,10 @@ from indexer.settings import from_environment
 from indexer.store import Store
 from pages.parts.chosen import shown_basket
 from pages.parts.engine import gate, opened, searcher
+from pages.parts.frame import heading, wrong
 from pages.parts.question import Question, ask, chosen_mark
 from pages.parts.shown import Around, card, papers, plain
-from pages.parts.side import Wanted, side
+from pages.parts.side import Wanted, drop_filters, side
 from pages.parts.state import basket, choose, follow_address, take_back, take_similar
 from pages.parts.work import first_run
 
@@ -40,8 +42,7 @@ NO_WORDS = "No paper of the index shares a word with this text."
 
 def page() -> None:
     """What there is to see once there is an index, else how to get one."""
-    head = st.container(horizontal=True, vertical_alignment="center", horizontal_alignment="distribute")
-    head.title("Citemark", anchor=False, width="content")
+    head = heading("Citemark")
     settings = from_environment()
     if Store(settings.index).current() is None:
         first_run(settings)
@@ -50,16 +51,27 @@ def page() -> None:
     engine.reload()
     follow_address()
     libraries, wanted = side(engine, settings)
-    question = ask(engine, libraries)
+    question = None
+    st.session_state.pop("listed", None)
+    try:
+        question = ask(engine, libraries)
+        answered(engine, question, wanted, libraries)
+    except UserError as error:
+        wrong(error)  # and what was chosen before stays at hand
+    with head:
+        shown_basket(question, libraries)
+
+
+def answered(
+    engine: Searcher, question: Question | None, wanted: Wanted, libraries: Sequence[Bibliography]
+) -> None:
+    """The papers that were asked for, if any were."""
     number = chosen_mark(question) if question and question.marks else None
     like = st.session_state.get("like", "")
-    st.session_state.pop("listed", None)
     if like:
         similar_papers(engine, like, number, wanted, libraries)
     elif question:
         answer(engine, question, number, wanted, libraries)
-    with head:
-        shown_basket(question, libraries)
 
 
 def answer(
@@ -138,8 +150,12 @@ def listed(
     """A ranked list, or why there is none; thumbs go to a file, where there is one."""
     st.session_state["listed"] = hits  # for the map
     if not hits:
-        nothing = "No paper passes the filters." if wanted.keep else NO_WORDS
+        nothing = (
+            f"No paper passes the filters: {plain(described(wanted.keep))}." if wanted.keep else NO_WORDS
+        )
         st.info(nothing, icon=":material/search_off:")
+        if wanted.keep:
+            st.button("Search without filters", on_click=drop_filters, icon=":material/filter_alt_off:")
         return
     if engine.nothing_fits(hits):
         st.info(DOUBT, icon=":material/help:")
@@ -155,9 +171,11 @@ def listed(
 
 def described(keep: Filter) -> str:
     """The filters in force, in words."""
-    years = ""
-    if keep.since is not None or keep.until is not None:
-        years = f"{keep.since or '…'} to {keep.until or '…'}"
+    years = f"{keep.since} to {keep.until}"
+    if keep.since is None:
+        years = "" if keep.until is None else f"until {keep.until}"
+    elif keep.until is None:
+        years = f"from {keep.since} on"
     who = f"by {', '.join(keep.authors)}" if keep.authors else ""
     said = ", ".join(filter(None, [years, ", ".join(keep.categories), who]))
     return f"only {said}" if said else ""

@@ -86,6 +86,11 @@ def filters(engine: Searcher) -> Filter:
     return Filter(tuple(categories), since, until, (author,) if author.strip() else ())
 
 
+def drop_filters() -> None:
+    """Let every paper be found again."""
+    st.session_state.update(since=None, until=None, category=[], author="", before=False)
+
+
 def draft_panel() -> tuple[Paper | None, int | None]:
     """What is told of the draft, and the last year that a paper may be of."""
     with st.expander("Your draft", icon=":material/article:"):
@@ -140,4 +145,4 @@ def feedback_panel(settings: Settings) -> None:
     with st.expander("Feedback", icon=":material/thumbs_up_down:"):
         st.toggle("Keep my thumbs for training", key="keep thumbs", persist_state="session")
         file = plain(str(feedback.path_of(settings.index)))
-        st.caption(f"A thumb on a result is kept in {file}, as data for `python -m model.train`.")
+        st.caption(f"A thumb on a result is kept in {file}, as data for python -m model.train.")
