@@ -19,6 +19,7 @@ PARTS = {
     "vectors.faiss": "vectors",
     "lists": "lists",
     "words": "words",
+    "evidence": "known citations",
     "map.arrow": "map",
     "rejects.txt": "rejects",
 }

@@ -2,6 +2,7 @@
 
 import shlex
 from pathlib import Path
+from typing import Any
 
 import streamlit as st
 
@@ -11,17 +12,19 @@ from indexer.search import Searcher
 from indexer.settings import LOCAL, Settings, from_environment
 from indexer.store import Manifest, Store, build_arguments
 from pages.parts.engine import index_counts, searcher
-from pages.parts.frame import framed
-from pages.parts.shown import plain
+from pages.parts.frame import framed, heading
+from pages.parts.shown import legible, plain
 from pages.parts.work import at_work, first_run, outcome, start, watched
 
+BARS = 220  # pixels
+COUNTED = {"field": "papers", "type": "quantitative", "title": "Papers"}
 CATEGORIES = 15  # of the largest, in the plot
 REJECTS_SHOWN = 100
 
 
 def page() -> None:
     """What there is to know of the index, else how to get one."""
-    st.title("The index", anchor=False)
+    heading("The index")
     settings = from_environment()
     if Store(settings.index).current() is None:
         first_run(settings)
@@ -53,28 +56,35 @@ def size(found: Counts) -> None:
     """Papers by year and by category."""
     if found.years:
         st.subheader("Papers by year", anchor=False)
-        st.bar_chart(
-            {"year": list(map(str, found.years)), "papers": list(found.years.values())},
-            x="year",
-            y="papers",
-            x_label="Year",
-            y_label="Papers",
-            height=220,
-            alt=f"Bars of the number of papers for each year from {min(found.years)} to {max(found.years)}",
+        bars(
+            {"name": list(map(str, found.years)), "papers": list(found.years.values())},
+            {"x": {"field": "name", "title": "Year"}, "y": COUNTED},
+            f"Bars of the number of papers for each year from {min(found.years)} to {max(found.years)}",
         )
     if found.categories:
         largest = list(found.categories.items())[:CATEGORIES]
         st.subheader("Papers by category", anchor=False)
-        st.bar_chart(
-            {"category": [name for name, _ in largest], "papers": [count for _, count in largest]},
-            x="category",
-            y="papers",
-            x_label="Papers",
-            y_label="",
-            horizontal=True,
-            sort="-papers",
-            alt=f"Bars of the number of papers in each of the {len(largest)} largest categories",
+        bars(
+            {"name": [name for name, _ in largest], "papers": [count for _, count in largest]},
+            {"x": COUNTED, "y": {"field": "name", "title": None, "sort": "-x"}},
+            f"Bars of the number of papers in each of the {len(largest)} largest categories",
         )
+
+
+def bars(columns: dict[str, list[Any]], encoding: dict[str, Any], alt: str) -> None:
+    """A bar for each name; years are names, too: empty ones between the first papers take no place."""
+    named = {axis: {"type": "ordinal"} | channel for axis, channel in encoding.items()}
+    upright = encoding["y"] is COUNTED
+    st.vega_lite_chart(
+        columns,
+        {
+            "mark": {"type": "bar", "tooltip": True},
+            "height": BARS if upright else {"step": 20},
+            "encoding": named,
+            "config": {"axis": legible()},
+        },
+        alt=alt,
+    )
 
 
 def made_of(engine: Searcher, settings: Settings) -> None:
@@ -116,7 +126,7 @@ def measured(settings: Settings) -> None:
         )
         st.code(
             f"indexer evaluate starter --index {shlex.quote(str(settings.index))}",
-            language="bash",
+            language=None,
             wrap_lines=True,
         )
         return
@@ -138,6 +148,7 @@ def curve(report: Measured) -> None:
         {
             "mark": {"type": "line", "point": True},
             "height": 260,
+            "config": {"axis": legible(), "legend": legible()},
             "encoding": {
                 "x": {
                     "field": "k",

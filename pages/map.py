@@ -12,8 +12,8 @@ from indexer.search import Hit, Searcher
 from indexer.settings import Settings, from_environment
 from indexer.store import Store
 from pages.parts.engine import searcher
-from pages.parts.frame import framed
-from pages.parts.shown import facts, linked, plain
+from pages.parts.frame import framed, heading
+from pages.parts.shown import facts, legible, linked, plain
 from pages.parts.work import at_work, first_run, outcome, start, watched
 
 COLOURS = ("Category", "Year")
@@ -30,7 +30,7 @@ YEARS = ["#7b5bb5", "#4c78a8", "#38b2ac", "#74b63f", "#e3a008"]  # from the olde
 
 def page() -> None:
     """The map, else how to get one."""
-    st.title("The map", anchor=False)
+    heading("The map")
     settings = from_environment()
     if Store(settings.index).current() is None:
         first_run(settings)
@@ -60,7 +60,7 @@ def undrawn(settings: Settings) -> None:
         outcome(settings)
         if at_work(settings):
             watched(settings)
-        elif st.button("Draw the map", icon=":material/scatter_plot:", type="primary"):
+        elif st.button("Draw the map", icon=":material/scatter_plot:"):
             start(settings, ["map", "--index", str(settings.index)])
             st.rerun()
 
@@ -179,7 +179,7 @@ def chart(colour: str, categories: Sequence[str], lit: bool) -> dict[str, Any]:
         ],
         "config": {
             # Three columns of so many pixels fit on a phone.
-            "legend": {"orient": "bottom", "columns": 3, "labelLimit": 84, "symbolOpacity": 1},
+            "legend": legible() | {"orient": "bottom", "columns": 3, "labelLimit": 84, "symbolOpacity": 1},
             "view": {"stroke": None},
         },
     }

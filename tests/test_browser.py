@@ -302,7 +302,7 @@ def test_years_narrow_the_list_and_stand_in_the_address(visit: Visit) -> None:
     field = visit.page.get_by_label("To year")
     field.fill("2014")
     field.press("Enter")
-    expect(visit.page.get_by_text("only … to 2014")).to_be_visible()
+    expect(visit.page.get_by_text("only until 2014")).to_be_visible()
     visit.rest()
     assert all(
         int(year) <= 2014 for year in re.findall(r" · ((?:19|20)\d\d) · ", visit.page.inner_text("body"))
@@ -572,23 +572,40 @@ def test_both_themes_are_readable(visit_at: Visitor, address: str, scheme: str) 
     visit.picture(scheme)
 
 
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_what_is_chosen_is_readable_in_both_themes(visit_at: Visitor, address: str, scheme: str) -> None:
+    visit = visit_at(f"{address}/?{urlencode({'q': SENTENCE, 'category': 'cs.CL'})}", scheme=scheme)
+    expect(visit.titles.first).to_be_visible()
+    visit.press("Cite at 1")
+    expect(visit.page.get_by_role("button", name="Cited at 1")).to_be_visible()
+    visit.rest()
+    ratios = visit.page.locator("[data-testid=stApp]").evaluate(CONTRASTS)
+    assert {"cs.CL", "Cited at 1"} <= {text for text, _ in ratios}
+    assert [f"{text}: {ratio:.2f}" for text, ratio in ratios if ratio < 4.5] == []
+    visit.picture(f"chosen-{scheme}")
+
+
 def luminance(colour: str) -> float:
     red, green, blue = (int(part) / 255 for part in re.findall(r"\d+", colour)[:3])
     return 0.2126 * red + 0.7152 * green + 0.0722 * blue
 
 
-# The contrast ratio (WCAG 2) of every element that has text of its own, colours blended over what is below.
+# The contrast ratio (WCAG 2) of every element that has text of its own, as it is seen: colours blended over
+# what is below, and with the opacity of what the element is in. What cannot be used now may be pale.
 CONTRASTS = """main => {
   const parse = c => { const v = c.match(/[\\d.]+/g).map(Number); return v.length < 4 ? [...v, 1] : v; };
   const over = (top, below) => below.map((b, i) => i < 3 ? top[i] * top[3] + b * (1 - top[3]) : 1);
   const below = e => e ? over(parse(getComputedStyle(e).backgroundColor), below(e.parentElement))
                        : [255, 255, 255, 1];
+  const opacity = e => e ? getComputedStyle(e).opacity * opacity(e.parentElement) : 1;
+  const ink = e => parse(getComputedStyle(e).color).map((v, i) => i < 3 ? v : v * opacity(e));
   const light = c => { const [r, g, b] = c.slice(0, 3).map(v => v / 255)
     .map(v => v <= 0.03928 ? v / 12.92 : ((v + 0.055) / 1.055) ** 2.4);
     return 0.2126 * r + 0.7152 * g + 0.0722 * b; };
   return [...main.querySelectorAll('*')].filter(e => e.getClientRects().length
+      && !e.closest('label:has(:disabled)')
       && [...e.childNodes].some(n => n.nodeType === 3 && n.textContent.trim())).map(e => {
-    const ground = below(e), a = light(over(parse(getComputedStyle(e).color), ground)), b = light(ground);
+    const ground = below(e), a = light(over(ink(e), ground)), b = light(ground);
     return [e.textContent.slice(0, 40), (Math.max(a, b) + 0.05) / (Math.min(a, b) + 0.05)];
   });
 }"""

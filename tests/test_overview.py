@@ -28,6 +28,12 @@ def test_storage_is_every_byte_of_the_index(index: Path) -> None:
     assert sum(sizes.values()) == sum(f.stat().st_size for f in files)
 
 
+def test_the_files_of_known_citations_are_one_part() -> None:
+    files = {"evidence/papers.arrow": {"bytes": 1}, "evidence/vectors.faiss": {"bytes": 2}}
+    manifest: Any = SimpleNamespace(files=files)
+    assert storage(manifest) == {"known citations": 3}
+
+
 def test_how_the_vectors_are_searched_is_said_with_its_recall(index: Path) -> None:
     manifest = Store(index).open().manifest
     assert "recall against an exact search is 1" in searched(manifest)

@@ -83,7 +83,7 @@ def ask_for_draft(libraries: Sequence[Bibliography]) -> Question | None:
         help="They stay in memory. Give the files that it includes along with the main one.",
     )
     if not files:
-        st.caption(
+        st.markdown(
             r"Every `[CITE]`, `\cite{}`, `[?]`, `\todo{cite}`, `[@?]` of the draft is answered at once. "
             "You choose, and take the draft and its .bib file back with keys and entries in place."
         )

@@ -104,8 +104,7 @@ def choose_button(paper: Paper, around: Around, name: str) -> None:
     place = "" if around.mark is None else f" at {around.mark + 1}"
     label = (f"Cited{place}" if chosen else f"Cite{place}") if place else ("Kept" if chosen else "Keep")
     icon = ":material/check:" if chosen else ":material/add:"
-    kind = "primary" if chosen else "secondary"
-    if st.button(label, key=f"cite {name}", icon=icon, type=kind):  # type: ignore[arg-type]
+    if st.button(f":green[{label}]" if chosen else label, key=f"cite {name}", icon=icon):
         around.choose(around.mark, paper)
         st.rerun()
 
@@ -151,6 +150,12 @@ def quoted(citation: Citation, context: Context) -> str:
     """A citing sentence as markdown, the words that it shares with the context lit."""
     text = citation.text.replace(CITE, "[…]").replace(OTHER, "[…]")
     return lit(text, shared(text, stems(unmarked(context.text))))
+
+
+def legible() -> dict[str, str]:
+    """Colours of the words of a chart's axis or legend: Streamlit's own are too pale on white."""
+    ink = "#d6d3cc" if st.context.theme.type == "dark" else "#55534e"
+    return {"labelColor": ink, "titleColor": ink}
 
 
 def likely(probability: float) -> str:

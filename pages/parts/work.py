@@ -80,8 +80,8 @@ def first_run(settings: Settings) -> None:
             start(settings, ["build", "starter", "--index", str(settings.index)])
             st.rerun()
         st.markdown("The same in a terminal:")
-        st.code(f"indexer build starter{where}", language="bash", wrap_lines=True)
+        st.code(f"indexer build starter{where}", language=None, wrap_lines=True)
         st.markdown("Or take your own: BibTeX, CSV, JSON lines, Parquet, or arXiv's metadata snapshot.")
-        st.code(f"indexer build my-library.bib{where}", language="bash", wrap_lines=True)
+        st.code(f"indexer build my-library.bib{where}", language=None, wrap_lines=True)
         if Store(settings.index).current() is None:
             st.button("Look again", icon=":material/refresh:")
