@@ -1,5 +1,6 @@
 """Citing contexts: a text with `[CITE]` where the citation belongs, and the papers it cites."""
 
+import random
 import re
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
@@ -54,6 +55,15 @@ class Citation:
     citing_id: str
     text: str
     year: int | None = None
+
+
+def drawn(queries: Sequence[Query], count: int | None) -> Sequence[Query]:
+    """So many of the queries, or all, in their order: always the same ones, and part of a larger sample."""
+    if count is None or count >= len(queries):
+        return queries
+    order = list(range(len(queries)))
+    random.Random(0).shuffle(order)
+    return [queries[place] for place in sorted(order[:count])]
 
 
 def citations(queries: Iterable[Query]) -> list[Citation]:

@@ -15,7 +15,8 @@ from data.library import Bibliography, Entry
 from data.manuscript import Citation, Draft, Sentence
 from data.matching import find_records, normal_title
 from data.paper import Paper
-from indexer.search import Hit, Ranked, Searcher
+from indexer.ranked import Ranked
+from indexer.search import Hit, Searcher
 from indexer.snapshot import Snapshot
 
 FIT_RANK = 1000  # a cited paper that stands lower than this fits its sentence badly; see docs/drafts.md
@@ -126,7 +127,7 @@ def _misfits(
     judged = [c for c in draft.citations if any(key in records for key in c.keys)]
     if not judged:
         return [], 0
-    ranked = searcher.rank([c.context for c in judged], FIT_RANK, searcher.settings.ranking, snapshot)
+    ranked = searcher.rank([c.context for c in judged], FIT_RANK, searcher.settings.stage, snapshot)
     own = normal_title(draft.title)
     misfits, count = [], 0
     for number, citation in enumerate(judged):

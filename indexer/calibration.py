@@ -1,4 +1,4 @@
-"""Whether the ranker's probabilities mean what they say, and whether it knows when nothing fits."""
+"""Whether probabilities mean what they say, and whether they know when nothing fits."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -7,9 +7,12 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from data.contexts import Query
+from data.contexts import Context, Query
 from data.paper import Paper
+from indexer.candidates import Pool
 from indexer.measures import auroc
+from indexer.ranked import Ranked, ordered
+from indexer.rerank import Logits, Second
 from indexer.search import Searcher
 from indexer.shards import Progress
 from model.ranker import SHOWN
@@ -22,7 +25,7 @@ Floats = NDArray[np.float64]
 
 @dataclass(frozen=True)
 class Calibration:
-    """How well the probabilities hold, over contexts.
+    """How well the probabilities of a stage hold, over contexts.
 
     `top` and `shown` are the expected calibration errors of the first hit and of the first SHOWN (Guo et
     al., 2017: BINS bins of equal width, weighted by what is in them). `bins` are those of the shown hits:
@@ -45,8 +48,17 @@ class Calibration:
         return vars(self) | {}
 
 
-def calibration(searcher: Searcher, queries: Sequence[Query], progress: Progress) -> Calibration | None:
-    """Measure the ranker on queries, those aside of which the corpus has no cited paper; None without one."""
+def calibration(
+    searcher: Searcher,
+    queries: Sequence[Query],
+    second: Second | None,
+    known: Logits,
+    progress: Progress,
+) -> Calibration | None:
+    """Measure the ranker, and after it the second stage if one is given; None without a ranker.
+
+    On queries of which the corpus has a cited paper. For `known` see Searcher.rank.
+    """
     snapshot = searcher.snapshot
     ranker = searcher.ranker(snapshot)
     if ranker is None:
@@ -56,33 +68,39 @@ def calibration(searcher: Searcher, queries: Sequence[Query], progress: Progress
     probabilities: list[Floats] = []
     cited: list[NDArray[np.bool_]] = []
     best_without: list[float] = []
+    depth = max(SHOWN, second.depth) if second else SHOWN
     for start in range(0, len(asked), BATCH):
         progress("calibration", start, len(asked), " queries")
         members = asked[start : start + BATCH]
         contexts = [queries[n].context for n in members]
         drafts = [Paper(queries[n].citing_id, "") for n in members]
-        for n, pool in zip(members, searcher.pools(contexts, 0, snapshot, drafts=drafts), strict=True):
-            right = np.isin(pool.rows, gold[n])
-            found = ranker.probabilities(pool.features())
-            order = np.argsort(-found, kind="stable")[:SHOWN]
-            probabilities.append(found[order].astype(np.float64))
-            cited.append(right[order])
-            rest = ranker.probabilities(pool.only(~right).features())
-            best_without.append(float(rest.max(initial=0.0)))
+
+        def told(found: Sequence[Pool], contexts: Sequence[Context] = contexts) -> Ranked:
+            ranked = ordered(found, ranker, 0.0, depth)
+            return second.read(ranked, contexts, snapshot.papers, known) if second else ranked
+
+        found = list(searcher.pools(contexts, 0, snapshot, drafts=drafts))
+        every = told(found).first(SHOWN)
+        rest = told([p.only(~np.isin(p.rows, gold[n])) for n, p in zip(members, found, strict=True)])
+        best_without += rest.scores.max(axis=1, initial=0.0).tolist()
+        for n, rows, scores in zip(members, every.rows, every.scores, strict=True):
+            probabilities.append(scores[rows >= 0].astype(np.float64))
+            cited.append(np.isin(rows[rows >= 0], gold[n]))
     progress("calibration", len(asked), len(asked), " queries")
     best = np.array([p[0] if len(p) else 0.0 for p in probabilities])
     first = np.array([c[0] if len(c) else False for c in cited])
     without = np.array(best_without)
-    every, hit = np.concatenate(probabilities), np.concatenate(cited)
-    low = best < ranker.threshold
+    shown, hit = np.concatenate(probabilities), np.concatenate(cited)
+    threshold = second.blend.threshold if second else ranker.threshold
+    low = best < threshold
     lacking = np.array([not c.any() for c in cited])
     return Calibration(
         contexts=len(asked),
         top=round(expected_error(best, first), 4),
-        shown=round(expected_error(every, hit), 4),
-        bins=bins(every, hit),
+        shown=round(expected_error(shown, hit), 4),
+        bins=bins(shown, hit),
         auroc=round(auroc(best, without), 4),
-        threshold=round(ranker.threshold, 4),
+        threshold=round(threshold, 4),
         said=int(low.sum()),
         right=round(float(lacking[low].mean()), 4) if low.any() else 0.0,
     )

@@ -51,7 +51,8 @@ def main() -> None:
     A first round: `indexer build starter`, then `indexer search "… [CITE] …"`.
 
     Defaults come from the environment: CITEMARK_INDEX (citemark-index), CITEMARK_DEVICE (auto),
-    CITEMARK_RANKING (best), CITEMARK_RANKER (the one that ships), CITEMARK_K (10), CITEMARK_ENGINE (local).
+    CITEMARK_RANKING (best), CITEMARK_RANKER (the one that ships), CITEMARK_RERANKER (none),
+    CITEMARK_RERANK_DEPTH (20), CITEMARK_K (10), CITEMARK_ENGINE (local).
     """
 
 

@@ -11,7 +11,7 @@ from typing import Any
 import click
 
 from data.errors import UserError
-from indexer.options import engine_option, index_options, settings_of
+from indexer.options import index_options, search_options, settings_of
 
 PARTS = {
     *("fastapi", "uvicorn", "starlette", "prometheus_client", "pydantic", "mcp", "mcp_types", "anyio"),
@@ -54,7 +54,7 @@ _host = click.option("--host", default="127.0.0.1", show_default=True, help="The
 
 @click.command()
 @index_options
-@engine_option
+@search_options
 @_host
 @_port(8600)
 @click.option("--allow-host", "names", multiple=True, help="Another name of this server; may be repeated.")
@@ -63,7 +63,7 @@ _host = click.option("--host", default="127.0.0.1", show_default=True, help="The
 def serve(
     index: Path | None,
     device: str | None,
-    engine: str | None,
+    searching: dict[str, Any],
     host: str,
     port: int,
     names: tuple[str, ...],
@@ -75,7 +75,7 @@ def serve(
     The API describes itself at /openapi.json. With CITEMARK_TOKEN set, requests must send it
     (Authorization: Bearer …). A newer index is taken up by itself.
     """
-    settings = settings_of(index=index, device=device, engine=engine)
+    settings = settings_of(index=index, device=device, **searching)
     with _installed("serve"):
         from indexer.guard import listen, run
         from indexer.serve import ServeSettings, create_app
@@ -92,16 +92,18 @@ def serve(
 
 @click.command()
 @index_options
-@engine_option
+@search_options
 @click.option("--http", is_flag=True, help="Serve streamable HTTP at /mcp instead of stdin and stdout.")
 @_host
 @_port(8601)
-def mcp(index: Path | None, device: str | None, engine: str | None, http: bool, host: str, port: int) -> None:
+def mcp(
+    index: Path | None, device: str | None, searching: dict[str, Any], http: bool, host: str, port: int
+) -> None:
     """Serve agents by MCP: suggest_citations, find_papers, get_bibtex.
 
     With --http and CITEMARK_TOKEN set, requests must send it (Authorization: Bearer …).
     """
-    settings = settings_of(index=index, device=device, engine=engine)
+    settings = settings_of(index=index, device=device, **searching)
     with _installed("mcp"):
         from indexer.guard import listen, open_to_others, run
         from indexer.mcp_server import create_server, http_app
@@ -121,13 +123,13 @@ def mcp(index: Path | None, device: str | None, engine: str | None, http: bool, 
 
 @click.command()
 @index_options
-@engine_option
-def lsp(index: Path | None, device: str | None, engine: str | None) -> None:
+@search_options
+def lsp(index: Path | None, device: str | None, searching: dict[str, Any]) -> None:
     """Serve an editor by the language server protocol, over stdin and stdout.
 
     docs/doors.md has the set-up for VS Code, Neovim and Emacs.
     """
-    settings = settings_of(index=index, device=device, engine=engine)
+    settings = settings_of(index=index, device=device, **searching)
     with _installed("lsp"):
         from indexer.lsp import create_server
     from indexer.search import Searcher

@@ -3,12 +3,12 @@
 import sys
 import webbrowser
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from data.errors import UserError
-from indexer.options import engine_option, filter_options, index_options, print_json, settings_of
+from indexer.options import filter_options, index_options, print_json, search_options, settings_of
 from indexer.settings import RANKINGS, Settings
 
 if TYPE_CHECKING:
@@ -39,7 +39,7 @@ _style = click.option(
 @_draft
 @_bib
 @index_options
-@engine_option
+@search_options
 @click.option("-k", type=click.IntRange(1, 1000), help="Papers for each mark [default: 10].")
 @_ranking
 @filter_options("Only")
@@ -57,7 +57,7 @@ def cite(
     bibs: tuple[Path, ...],
     index: Path | None,
     device: str | None,
-    engine: str | None,
+    searching: dict[str, Any],
     k: int | None,
     ranking: str | None,
     keep: "Filter",
@@ -76,7 +76,7 @@ def cite(
     asked = write and accept_above is None
     if asked and (as_json or not sys.stdin.isatty()):
         raise UserError("--write asks about each mark in a terminal; in a script add --accept-above SCORE")
-    settings = settings_of(index=index, device=device, engine=engine, k=k, ranking=ranking)
+    settings = settings_of(index=index, device=device, **searching, k=k, ranking=ranking)
     from indexer import cite as manuscript_pass
 
     found, libraries = manuscript_pass.open_draft(draft, bibs)
@@ -164,7 +164,7 @@ def _finish(
 @_draft
 @_bib
 @index_options
-@engine_option
+@search_options
 @_ranking
 @click.option("--json", "as_json", is_flag=True, help="Print the result as JSON.")
 def audit(
@@ -172,7 +172,7 @@ def audit(
     bibs: tuple[Path, ...],
     index: Path | None,
     device: str | None,
-    engine: str | None,
+    searching: dict[str, Any],
     ranking: str | None,
     as_json: bool,
 ) -> None:
@@ -182,7 +182,7 @@ def audit(
     that state a fact of others and cite nothing; keys without an entry; entries that are never cited, that
     match no record of the corpus, or that differ from it in title, year or id. Nothing is changed.
     """
-    settings = settings_of(index=index, device=device, engine=engine, ranking=ranking)
+    settings = settings_of(index=index, device=device, **searching, ranking=ranking)
     from indexer import audit as auditor
     from indexer.cite import open_draft
     from indexer.search import Searcher

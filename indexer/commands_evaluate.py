@@ -1,41 +1,54 @@
-"""The commands that learn from real citations: evaluate measures an index, fit makes a ranker for it."""
+"""The commands that learn from real citations: evaluate measures an index, fit fits its ranking."""
 
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import click
 
-from indexer.options import engine_option, index_options, list_rejects, print_json, settings_of
-from indexer.settings import STAGES
+from indexer.options import index_options, list_rejects, print_json, search_options, settings_of
+from indexer.settings import STAGES, Settings
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from data.contexts import Query
+
+_queries = click.option(
+    "--queries", "count", type=click.IntRange(1), metavar="N", help="Only N of CONTEXTS, always the same."
+)
 
 
 @click.command()
 @click.argument("contexts")
 @index_options
-@engine_option
+@search_options
 @click.option("--ranking", "rankings", multiple=True, type=click.Choice(STAGES), help="[default: all]")
 @click.option("--out", type=click.Path(path_type=Path), help="Folder for run, qrels and report.")
 @click.option("--trained", help="Contexts that the encoder was trained on: what they cite is measured apart.")
 @click.option("--inductive", is_flag=True, help="Only papers of the citing paper's year or before.")
+@_queries
 @click.option("--json", "as_json", is_flag=True, help="Print the report as JSON.")
 def evaluate(
     contexts: str,
     index: Path | None,
     device: str | None,
-    engine: str | None,
+    searching: dict[str, Any],
     rankings: tuple[str, ...],
     out: Path | None,
     trained: str | None,
     inductive: bool,
+    count: int | None,
     as_json: bool,
 ) -> None:
     """Measure recall on CONTEXTS: a .parquet or .jsonl file of text, citing_id, cited_id, or a BEIR
     folder. `starter` is the starter corpus's own set."""
-    settings = settings_of(index=index, device=device, engine=engine)
-    from data.contexts import read_queries
+    settings = settings_of(index=index, device=device, **searching)
+    from data.contexts import drawn, read_queries
     from data.corpus import STARTER
 
     path = str(STARTER.parent / "contexts.jsonl") if contexts == "starter" else contexts
-    queries, reading = read_queries(path)
+    every, reading = read_queries(path)
+    queries = drawn(every, count)
     from indexer import report as shown
     from indexer.evaluate import evaluate as measure
     from indexer.evaluate import rows_for
@@ -56,6 +69,7 @@ def evaluate(
             {cited for query in read_queries(trained)[0] for cited in query.cited_ids} if trained else None,
             inductive,
             bars,
+            drawn_from=len(every) if len(queries) < len(every) else None,
         )
     shown.write(out / "report.html", report)
     if as_json:
@@ -68,25 +82,46 @@ def evaluate(
 @click.command()
 @click.argument("contexts")
 @index_options
-@engine_option
-@click.option("--out", type=click.Path(path_type=Path), required=True, help="The file to write.")
+@search_options
+@click.option("--out", type=click.Path(path_type=Path), help="The file of the ranker to write.")
+@_queries
 @click.option("--json", "as_json", is_flag=True, help="Print the result as JSON.")
 def fit(
-    contexts: str, index: Path | None, device: str | None, engine: str | None, out: Path, as_json: bool
+    contexts: str,
+    index: Path | None,
+    device: str | None,
+    searching: dict[str, Any],
+    out: Path | None,
+    count: int | None,
+    as_json: bool,
 ) -> None:
-    """Fit a ranker for the index on CONTEXTS: a .parquet or .jsonl file of text, citing_id, cited_id.
+    """Fit a ranker for the index on CONTEXTS, or after it a reranker.
 
-    They should be contexts that the index's encoder was not trained on; some thousand are enough. The file
-    is used by whoever has CITEMARK_RANKER=FILE in the environment, on an index by the same encoder.
+    CONTEXTS is a .parquet or .jsonl file of text, citing_id, cited_id: contexts that the index's encoder was
+    not trained on, some thousand. With --out a ranker is fitted: whoever has CITEMARK_RANKER=FILE in the
+    environment uses it, on an index by the same encoder. With --reranker FOLDER it is fitted how much that
+    reranker counts after the ranker, on some hundred contexts that neither of the two was trained on; the
+    folder keeps it.
     """
-    settings = settings_of(index=index, device=device, engine=engine)
-    from data.contexts import read_queries
+    if (out is None) == (searching["reranker"] is None):
+        raise click.UsageError("give --out FILE to fit a ranker, or --reranker FOLDER to fit that reranker")
+    settings = settings_of(index=index, device=device, **searching)
+    from data.contexts import drawn, read_queries
+
+    every, reading = read_queries(contexts)
+    list_rejects(reading)
+    queries = drawn(every, count)
+    if out:
+        _fit_ranker(settings, queries, out, as_json)
+    elif settings.reranker:
+        _fit_reranker(settings, queries, settings.reranker, as_json)
+
+
+def _fit_ranker(settings: Settings, queries: "Sequence[Query]", out: Path, as_json: bool) -> None:
     from indexer.fit import fit_ranker
     from indexer.progress import Bars
     from indexer.search import Searcher
 
-    queries, reading = read_queries(contexts)
-    list_rejects(reading)
     with Bars() as bars:
         fitted = fit_ranker(Searcher(settings), queries, bars)
     digest = fitted.ranker.save(out)
@@ -99,3 +134,24 @@ def fit(
         f"taken out the lists are told apart with AUROC {fitted.auroc:.3f}"
     )
     click.echo(f"{out}: sha256 {digest}")
+
+
+def _fit_reranker(settings: Settings, queries: "Sequence[Query]", folder: Path, as_json: bool) -> None:
+    from indexer.fit_second import fit_second
+    from indexer.progress import Bars
+    from indexer.search import Searcher
+
+    with Bars() as bars:
+        fitted = fit_second(Searcher(settings), queries, bars)
+    path = fitted.blend.save(folder)
+    if as_json:
+        print_json({"file": str(path)} | fitted.as_dict())
+        return
+    blend = fitted.blend
+    click.echo(
+        f"fitted on the first {settings.rerank_depth} papers for {fitted.lists:,} contexts: a logit counts "
+        f"{blend.weight:.3f} of the log odds"
+    )
+    click.echo(f"a cited paper on top of {fitted.before:.1%} of these lists before, {fitted.after:.1%} after")
+    click.echo(f"nothing fits: said below a probability of {blend.threshold:.3f}")
+    click.echo(str(path))

@@ -2,16 +2,16 @@
 
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from indexer.options import (
     draft_options,
-    engine_option,
     filter_options,
     index_options,
     print_json,
+    search_options,
     settings_of,
 )
 from indexer.settings import RANKINGS, Settings
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 @click.command()
 @click.argument("text")
 @index_options
-@engine_option
+@search_options
 @click.option("-k", type=click.IntRange(1, 1000), help="Papers to list [default: 10].")
 @click.option("--ranking", type=click.Choice(RANKINGS), help="[default: best]")
 @filter_options("Only")
@@ -35,7 +35,7 @@ def search(
     text: str,
     index: Path | None,
     device: str | None,
-    engine: str | None,
+    searching: dict[str, Any],
     k: int | None,
     ranking: str | None,
     keep: "Filter",
@@ -43,7 +43,7 @@ def search(
     as_json: bool,
 ) -> None:
     """List the papers for each [CITE] of TEXT (`-` reads it from stdin); without a mark, for TEXT."""
-    settings = settings_of(index=index, device=device, engine=engine, k=k, ranking=ranking)
+    settings = settings_of(index=index, device=device, **searching, k=k, ranking=ranking)
     from data.contexts import parse
 
     contexts = parse(_stdin() if text == "-" else text)

@@ -18,8 +18,9 @@ from data.paper import Paper
 from data.table import PaperTable
 from indexer.calibration import Calibration, calibration
 from indexer.measures import DEPTH, intervals, per_context, per_query
+from indexer.rerank import Logits
 from indexer.search import Searcher
-from indexer.settings import DRAFT
+from indexer.settings import DRAFT, RERANKED
 from indexer.shards import Progress
 from indexer.slices import Slices, slices
 
@@ -61,11 +62,14 @@ class Report:
     papers: int
     encoder: str
     source: str
-    calibration: Calibration | None = None
+    calibration: dict[str, Calibration]
+    """Of each row that shows probabilities for the sentence alone."""
+    drawn_from: int | None = None
+    """How many queries there were, where those that were asked are a sample."""
 
     def as_dict(self) -> dict[str, Any]:
         """For `--json` and the report file."""
-        told = self.calibration.as_dict() if self.calibration else None
+        told = {row: measured.as_dict() for row, measured in self.calibration.items()}
         return vars(self) | {"rows": [row.as_dict() for row in self.rows], "calibration": told}
 
 
@@ -78,6 +82,7 @@ def evaluate(
     trained: Collection[str] | None = None,
     inductive: bool = False,
     progress: Progress = lambda *_: None,
+    drawn_from: int | None = None,
 ) -> Report:
     """Search every query with each ranking over the whole corpus and score the runs.
 
@@ -85,12 +90,14 @@ def evaluate(
     `out`, the folder gets `qrels.txt`, `run-<ranking>.txt` (TREC formats) and `report.json`. With
     `trained`, the ids that training contexts cite, these and the others are slices of their own.
     `rankings` are of STAGES. If `inductive`, only papers of the citing paper's year or before
-    are candidates.
+    are candidates. `drawn_from` is told in the report.
 
     Citations by a query's own citing paper that the index knows are left out for that query.
 
-    Raises UserError where the corpus has none of the cited papers, or `out` cannot be written.
+    Raises UserError where the corpus has none of the cited papers, `out` cannot be written, or a reranker is
+    asked for that cannot be used.
     """
+    second = searcher.second() if RERANKED in rankings else None
     ids = searcher.snapshot.papers.ids()
     known = set(ids)
     missing = sum(cited not in known for query in queries for cited in query.cited_ids)
@@ -106,15 +113,21 @@ def evaluate(
     drafts = _drafts(searcher.snapshot.papers, queries)
     parts = slices(queries, trained, {draft.paper_id for draft in drafts if draft.title})
     rows = []
+    read: Logits = {}
+    told: dict[str, Calibration] = {}
     for ranking in rankings:
         asked = _Asked(searcher, ids, ranking, inductive)
-        asked.run(queries[:1], drafts[:1])  # loads what is still to be loaded, untimed
+        asked.run(queries[:1], drafts[:1], {})  # loads what is still to be loaded, untimed
         began = time.monotonic()
-        run = asked.run(queries, drafts, progress)
+        run = asked.run(queries, drafts, read, progress)
         seconds = round(time.monotonic() - began, 2)
         rows.append(_row(ranking, queries, run, parts, _cost(asked, queries, drafts, seconds)))
         if out:
             _write(out / f"run-{ranking}.txt", _trec(names, run, ranking))
+        stage = second if ranking == RERANKED else None
+        if stage or ranking == "best":
+            measured = calibration(searcher, queries, stage, read, progress)
+            told |= {ranking: measured} if measured else {}
     report = Report(
         rows=rows,
         queries=len(queries),
@@ -123,7 +136,8 @@ def evaluate(
         papers=len(ids),
         encoder=searcher.snapshot.manifest.encoder,
         source=source,
-        calibration=calibration(searcher, queries, progress) if "best" in rankings else None,
+        calibration=told,
+        drawn_from=drawn_from,
     )
     if out:
         _write(out / "report.json", [json.dumps(report.as_dict(), indent=1)])
@@ -161,6 +175,8 @@ def rows_for(searcher: Searcher, queries: Sequence[Query]) -> list[str]:
         rows.append("best")
         if any(draft.title for draft in _drafts(snapshot.papers, queries)):
             rows.append(f"best{DRAFT}")
+        if searcher.settings.reranker:
+            rows.append(RERANKED)
     return rows
 
 
@@ -181,35 +197,44 @@ class _Asked:
     inductive: bool
 
     def run(
-        self, queries: Sequence[Query], drafts: Sequence[Paper], progress: Progress = lambda *_: None
+        self,
+        queries: Sequence[Query],
+        drafts: Sequence[Paper],
+        known: Logits,
+        progress: Progress = lambda *_: None,
     ) -> list[list[str]]:
-        """The ids found for each query, best first."""
+        """The ids found for each query, best first; a reranker's logits go to `known`."""
         found: list[list[str]] = []
         for start in range(0, len(queries), BATCH):
             progress(self.row, start, len(queries), " queries")
-            found += self._batch(queries[start : start + BATCH], drafts[start : start + BATCH])
+            found += self._batch(queries[start : start + BATCH], drafts[start : start + BATCH], known)
         progress(self.row, len(queries), len(queries), " queries")
         return found
 
-    def _batch(self, queries: Sequence[Query], drafts: Sequence[Paper]) -> list[list[str]]:
+    def _batch(self, queries: Sequence[Query], drafts: Sequence[Paper], known: Logits) -> list[list[str]]:
         found: list[list[str]] = [[]] * len(queries)
         years = {query.year for query in queries} if self.inductive else {None}
         for year in years:
             members = [n for n, query in enumerate(queries) if query.year == year or not self.inductive]
             some, own = [queries[n] for n in members], [drafts[n] for n in members]
-            for n, ids in zip(members, self.ask(some, own, DEPTH, year), strict=True):
+            for n, ids in zip(members, self.ask(some, own, DEPTH, year, known), strict=True):
                 found[n] = ids
         return found
 
     def ask(
-        self, queries: Sequence[Query], drafts: Sequence[Paper], k: int, year: int | None = None
+        self,
+        queries: Sequence[Query],
+        drafts: Sequence[Paper],
+        k: int,
+        year: int | None = None,
+        known: Logits | None = None,
     ) -> list[list[str]]:
         """The ids of the best k for each query, of papers until the year."""
         ranking = self.row.removesuffix(DRAFT)
         given = drafts if ranking != self.row else [Paper(draft.paper_id, "") for draft in drafts]
         keep = None if year is None else Filter(until=year)
         contexts = [query.context for query in queries]
-        ranked = self.searcher.rank(contexts, k, ranking, self.searcher.snapshot, keep, given)
+        ranked = self.searcher.rank(contexts, k, ranking, self.searcher.snapshot, keep, given, known=known)
         return [[self.ids[row] for row in rows if row >= 0] for rows in ranked.rows.tolist()]
 
 

@@ -69,8 +69,8 @@ def fit_ranker(searcher: Searcher, queries: Sequence[Query], progress: Progress)
     shown = [np.argsort(-p, kind="stable")[:SHOWN] for p in folds]
     lacking = np.array([not e.right[order].any() for e, order in zip(examples, shown, strict=True)])
     natural = np.array([example.natural for example in examples])
-    threshold = _threshold(best[natural], lacking[natural])
-    return Fitted(replace(ranker, threshold=threshold), len(examples), auroc(there, gone))
+    limit = threshold(best[natural], lacking[natural])
+    return Fitted(replace(ranker, threshold=limit), len(examples), auroc(there, gone))
 
 
 def _lists(
@@ -99,7 +99,7 @@ def _lists(
     progress("candidates", len(queries), len(queries), " contexts")
 
 
-def _threshold(best: NDArray[np.float64], lacking: NDArray[np.bool_]) -> float:
+def threshold(best: NDArray[np.float64], lacking: NDArray[np.bool_]) -> float:
     """The greatest of these probabilities below which SURE of the lists lack what is cited."""
     order = np.argsort(best)
     share = np.cumsum(lacking[order]) / np.arange(1, len(order) + 1)

@@ -79,10 +79,28 @@ def draft_options(command: Callable[..., Any]) -> Callable[..., Any]:
     return with_draft
 
 
-def engine_option(command: Callable[..., Any]) -> Callable[..., Any]:
-    """The option --engine, of the commands that search."""
-    option = click.option("--engine", metavar="local|milvus://…", help="What searches [default: local].")
-    return option(command)
+def search_options(command: Callable[..., Any]) -> Callable[..., Any]:
+    """The options --engine, --reranker and --rerank-depth of what searches; they come as `searching`."""
+
+    @wraps(command)
+    def searched(
+        *args: Any, engine: str | None, reranker: Path | None, rerank_depth: int | None, **options: Any
+    ) -> Any:
+        searching = {"engine": engine, "reranker": reranker, "rerank_depth": rerank_depth}
+        return command(*args, searching=searching, **options)
+
+    for option in (
+        click.option("--rerank-depth", type=click.IntRange(1, 300), help="Hits that it reads [default: 20]."),
+        click.option(
+            "--reranker",
+            metavar="FOLDER",
+            type=click.Path(path_type=Path),
+            help="A fitted reranker, which reads the first hits of `best` again.",
+        ),
+        click.option("--engine", metavar="local|milvus://…", help="What searches [default: local]."),
+    ):
+        searched = option(searched)
+    return searched
 
 
 def contexts_option(command: Callable[..., Any]) -> Callable[..., Any]:

@@ -32,6 +32,8 @@ def table(report: Report) -> Iterator[str]:
         f"{report.contexts:,} contexts ({report.queries:,} queries) over {report.papers:,} papers, "
         f"encoder {report.encoder}"
     )
+    if report.drawn_from:
+        yield _sample(report)
     if report.missing:
         one = report.missing == 1
         yield (
@@ -40,9 +42,9 @@ def table(report: Report) -> Iterator[str]:
         )
     for start in range(0, len(report.rows), ABREAST):
         yield from _rows(report.rows[start : start + ABREAST])
-    if report.calibration:
+    for row, measured in report.calibration.items():
         yield ""
-        yield from _calibration_lines(report.calibration)
+        yield from _calibration_lines(row, measured)
     yield "In brackets: 95% intervals, bootstrap over citing papers."
 
 
@@ -62,8 +64,12 @@ def _rows(rows: list[Row]) -> Iterator[str]:
         yield f"  {name:10}" + "".join(f"{cell:<22}" for cell in cells).rstrip()
 
 
-def _calibration_lines(c: Calibration) -> Iterator[str]:
-    yield "calibration of best"
+def _sample(report: Report) -> str:
+    return f"the queries are a sample, always the same, of {report.drawn_from:,}"
+
+
+def _calibration_lines(row: str, c: Calibration) -> Iterator[str]:
+    yield f"calibration of {row}"
     yield f"  {c.shown:.3f}     expected error of the probabilities of the first ten hits"
     yield f"  {c.top:.3f}     of the first hit"
     if c.said:
@@ -101,6 +107,7 @@ def page(report: Report) -> str:
         f"{report.papers:,} papers, encoder {escape(report.encoder)}. {report.missing:,} cited papers are "
         "not in the corpus and count as not found. In brackets: 95% intervals, bootstrap over citing "
         "papers.</p>",
+        *([f"<p>{_sample(report).capitalize()}.</p>"] if report.drawn_from else []),
         _plot(report),
         "<h2>Per query</h2>",
         _measures(report.rows, PER_QUERY),
@@ -109,9 +116,9 @@ def page(report: Report) -> str:
     ]
     if any(row.slices for row in report.rows):
         parts += ["<h2>hit@10 of parts of the contexts</h2>", _slices(report.rows)]
-    if report.calibration:
-        lines = "<br>".join(escape(line) for line in _calibration_lines(report.calibration))
-        parts += ["<h2>Calibration</h2>", f"<p>{lines}</p>", _reliability(report.calibration)]
+    for row, measured in report.calibration.items():
+        title, *lines = map(escape, _calibration_lines(row, measured))
+        parts += [f"<h2>{title.capitalize()}</h2>", f"<p>{'<br>'.join(lines)}</p>", _reliability(measured)]
     parts += ["<h2>Cost</h2>", _costs(report.rows)]
     return (
         '<!doctype html>\n<html lang="en"><head><meta charset="utf-8"><title>Citemark: evaluation</title>'

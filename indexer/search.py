@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import Any, TypeVar
 
 import numpy as np
 
@@ -16,16 +16,15 @@ from data.filter import Filter
 from data.paper import Paper
 from indexer.candidates import FEATURES, NO_DRAFT, PROFILE_WEIGHT, Draft, Pool, Use, pools
 from indexer.milvus_address import NotPublished
-from indexer.settings import Settings
+from indexer.ranked import Ranked, ordered
+from indexer.rerank import Logits, Second, no_ranker, no_reranker, second_stage
+from indexer.settings import RERANKED, Settings
 from indexer.snapshot import Replaced, Snapshot
 from indexer.store import Store, must_fit
 from model import ranker
 from model.encoder import Encoder, Vectors
 from model.ranker import Ranker
 from model.text import TEXT_FORM, query_text
-
-if TYPE_CHECKING:  # FAISS is loaded by the searches that need it
-    from indexer.vectors import Rows
 
 ATTEMPTS = 10  # to load a generation, while builds follow each other faster than it loads
 PATIENCE = 60.0  # seconds between two looks for a newer generation where the engine has not got it
@@ -66,18 +65,6 @@ class Hit:
         return facts | asdict(self.paper) | {"url": self.paper.url}
 
 
-@dataclass(frozen=True)
-class Ranked:
-    """The rows and scores of many contexts, each of shape (contexts, k), best first; see Hit."""
-
-    rows: "Rows"
-    scores: Vectors
-    dense: Vectors | None = None
-    bm25: Vectors | None = None
-    profile: Vectors | None = None
-    probability: Vectors | None = None
-
-
 class Searcher:
     """Searches the newest generation of an index.
 
@@ -96,6 +83,7 @@ class Searcher:
         self._given = encoder is not None
         self._encoder = encoder
         self._ranker: tuple[str, Ranker | None] = "", None  # the one for the encoder of this fingerprint
+        self._second: Second | None = None
         self._unpublished: tuple[Path | None, float] = None, 0.0  # a generation, and when to look again
         self.snapshot = _lasting(lambda: Snapshot(self._store.open(), settings))
 
@@ -151,7 +139,7 @@ class Searcher:
         def answers() -> list[list[Hit]]:
             snapshot = self._newest()
             drafts = [draft] * len(contexts)
-            ranked = self.rank(contexts, asked.k, asked.ranking, snapshot, keep, drafts)
+            ranked = self.rank(contexts, asked.k, asked.stage, snapshot, keep, drafts)
             without = draft.paper_id if draft else ""
             return [_hits(ranked, n, snapshot, c, without) for n, c in enumerate(contexts)]
 
@@ -187,8 +175,10 @@ class Searcher:
         Only a ranking that gives probabilities can tell; False for others.
         """
         best = hits[0].probability if hits else None
-        fitted = self.ranker()
-        return best is not None and fitted is not None and best < fitted.threshold
+        if best is None:
+            return False
+        fitted = self.second().blend if self.settings.reranker else self.ranker()
+        return fitted is not None and best < fitted.threshold
 
     def _newest(self) -> Snapshot:
         if self._follow:
@@ -210,13 +200,16 @@ class Searcher:
         keep: Filter | None = None,
         drafts: Sequence[Paper | None] | None = None,
         use: Use = "texts",
+        known: Logits | None = None,
     ) -> Ranked:
         """Rows and scores of the best k papers of each context; rows of -1 pad short answers.
 
         `ranking` is `bm25`; `dense`; `hybrid`, the cosine with what shared words add; `evidence`, the same
-        with the profile's cosine; or `best`, by the learned ranker, and where none fits the index's encoder
-        what `evidence` is. The papers that `keep` does not let pass are no candidates. `drafts` has what is
-        known of each context's own paper, and `use` says how much of the known citations takes part.
+        with the profile's cosine; `best`, by the learned ranker, and where none fits the index's encoder
+        what `evidence` is; or `reranked`, whose first hits the reranker has read again. The papers that
+        `keep` does not let pass are no candidates. `drafts` has what is known of each context's own paper,
+        and `use` says how much of the known citations takes part. `known` has the logits of earlier readings
+        of this snapshot, which are not read again, and gets the others.
         """
         snapshot = snapshot or self.snapshot
         allowed = snapshot.select(keep)
@@ -227,10 +220,13 @@ class Searcher:
             scores, rows = snapshot.words.search([query_text(c) for c in contexts], k, allowed)
             shares = (scores / np.maximum(scores[:, :1], 1e-9)).astype(np.float32)
             return Ranked(np.where(scores > 0, rows, -1), scores, bm25=shares)
-        fitted = self.ranker(snapshot) if ranking == "best" else None
+        second = self.second(snapshot) if ranking == RERANKED else None
+        fitted = self.ranker(snapshot) if ranking in ("best", RERANKED) else None
         use = "nothing" if ranking == "hybrid" else use
         found = self.pools(contexts, k, snapshot, keep, drafts, use, read_drafts=fitted is not None)
-        return _ordered(list(found), fitted, PROFILE_WEIGHT if ranking != "hybrid" else 0.0, k)
+        depth = max(k, second.depth) if second else k
+        ranked = ordered(list(found), fitted, PROFILE_WEIGHT if ranking != "hybrid" else 0.0, depth)
+        return second.read(ranked, contexts, snapshot.papers, known).first(k) if second else ranked
 
     def pools(
         self,
@@ -281,6 +277,22 @@ class Searcher:
                 self._ranker = fingerprint, found if found.encoder == fingerprint else None
             return self._ranker[1]
 
+    def second(self, snapshot: Snapshot | None = None) -> Second:
+        """The second stage for the index's encoder: the settings' reranker, with what was fitted for it.
+
+        Raises UserError where they have none, it cannot be used, or it has no ranker to read after.
+        """
+        if self.settings.reranker is None:
+            raise no_reranker()
+        manifest = (snapshot or self.snapshot).manifest
+        fingerprint = manifest.encoder_fingerprint
+        if self.ranker(snapshot) is None:
+            raise no_ranker(manifest)
+        with self._lock:
+            if self._second is None or self._second.blend.encoder != fingerprint:
+                self._second = second_stage(self.settings.reranker, self.settings, fingerprint)
+            return self._second
+
     def encode(self, contexts: Sequence[Context], snapshot: Snapshot) -> Vectors:
         """The contexts' vectors. Raises UserError where the encoder is not the index's."""
         encoder = self._encoder_of(snapshot)
@@ -329,19 +341,3 @@ def _hits(
         )
         for place, (row, paper) in enumerate(zip(found, snapshot.papers.take(found), strict=True))
     ]
-
-
-def _ordered(found: Sequence[Pool], fitted: Ranker | None, profile: float, k: int) -> Ranked:
-    """The best k of each pool: by the ranker, else by the sum of the scores."""
-    k = min(k, max((len(pool.rows) for pool in found), default=0))
-    rows = np.full((len(found), k), -1, np.int64)
-    scores, dense, bm25, near = (np.zeros((len(found), k), np.float32) for _ in range(4))
-    for number, pool in enumerate(found):
-        score = fitted.probabilities(pool.features()) if fitted else pool.hybrid(profile)
-        best = np.lexsort((pool.rows, -score))[:k]  # equal scores in the order of the corpus
-        n = len(best)
-        rows[number, :n], scores[number, :n] = pool.rows[best], score[best]
-        dense[number, :n], bm25[number, :n] = pool.dense[best], pool.share[best]
-        near[number, :n] = pool.profile[best]
-    with_evidence = any(pool.evidence for pool in found)
-    return Ranked(rows, scores, dense, bm25, near if with_evidence else None, scores if fitted else None)

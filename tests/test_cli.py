@@ -352,6 +352,17 @@ def test_evaluate_as_json_has_the_rows(
         assert {"R@10", "hit@10", "RR", "MRR", "nDCG@10"} <= set(row)
     assert report["rows"][0]["hit@10"] == 1
     assert (tmp_path / "copy-evaluation" / "report.json").exists()
+    assert report["drawn_from"] is None
+
+
+def test_evaluate_asks_some_of_the_queries_and_says_so(
+    contexts_file: Path, small_index: Path, invoke: Invoke, tmp_path: Path
+) -> None:
+    flags = ("--index", small_index, "--ranking", "bm25", "--queries", 4, "--out", tmp_path / "out")
+    lines = invoke("evaluate", contexts_file, *flags).stdout.splitlines()
+    assert lines[0].startswith("4 contexts (4 queries) over 30 papers")
+    assert lines[1] == "the queries are a sample, always the same, of 10"
+    assert json.loads((tmp_path / "out" / "report.json").read_text())["drawn_from"] == 10
 
 
 # What users get wrong

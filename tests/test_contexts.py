@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from data.contexts import CITE, MAX_QUERY, OTHER, Context, Query, parse, read_queries
+from data.contexts import CITE, MAX_QUERY, OTHER, Context, Query, drawn, parse, read_queries
 from data.corpus import Reading
 from data.errors import UserError
 
@@ -222,3 +222,15 @@ def test_bad_judgements_of_a_beir_folder_are_rejected(tmp_path: Path) -> None:
         "test.tsv line 6: not a relevance score: ''",
         "test.tsv line 7: no cited_id",
     ]
+
+
+def test_a_sample_is_always_the_same_and_in_order() -> None:
+    queries = [Query(f"q{number}", Context("text"), "", ("p",)) for number in range(500)]
+    some = drawn(queries, 40)
+    assert list(some) == list(drawn(queries, 40))
+    places = [queries.index(query) for query in some]
+    assert places == sorted(set(places))
+    assert len(places) == 40
+    assert set(places) < {queries.index(query) for query in drawn(queries, 41)}
+    assert 150 < sum(places) / 40 < 350  # from all over
+    assert drawn(queries, 500) == drawn(queries, 999) == drawn(queries, None) == queries

@@ -13,7 +13,7 @@ from data.errors import UserError
 from data.paper import Paper
 from indexer.calibration import bins, expected_error
 from indexer.candidates import FEATURES, Pool
-from indexer.fit import _threshold
+from indexer.fit import threshold
 from indexer.measures import auroc
 from indexer.search import Searcher
 from indexer.settings import Settings
@@ -226,10 +226,10 @@ def test_the_expected_error_is_the_mean_distance_of_the_bins() -> None:
     assert sum(count for count, *_ in bins(told, right)) == 4
 
 
-def test_the_threshold_is_the_greatest_that_is_right_often_enough() -> None:
+def test_thethreshold_is_the_greatest_that_is_right_often_enough() -> None:
     best = np.array([0.01, 0.02, 0.03, 0.04, 0.05, 0.06])
-    assert _threshold(best, np.array([True, True, False, True, True, False])) == 0.05
-    assert _threshold(best, np.zeros(6, np.bool_)) == 0.0
+    assert threshold(best, np.array([True, True, False, True, True, False])) == 0.05
+    assert threshold(best, np.zeros(6, np.bool_)) == 0.0
 
 
 def test_too_few_contexts_are_refused(searcher: Searcher) -> None:

@@ -26,7 +26,8 @@ from indexer.build import file_digest
 from indexer.milvus_address import parse
 from indexer.progress import Bars
 from indexer.publish import publish
-from indexer.search import Ranked, Searcher
+from indexer.ranked import Ranked
+from indexer.search import Searcher
 from indexer.settings import Settings
 from indexer.store import Store
 from model.encoder import Encoder
