@@ -19,6 +19,7 @@ from data.sources import FIELDS as SOURCE_FIELDS
 from data.sources import plain
 
 MAX_FIELD = 100_000  # characters: no abstract is longer, so what is must be a broken line
+NO_TITLE = "no title"  # why a record is rejected
 _MAX_ID = 256
 # Controls, marks that turn the direction of the text around them, lone surrogates, non-characters.
 _NOT_TEXT = re.compile(r"[\x00-\x08\x0e-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069\ud800-\udfff\ufffe\uffff]")
@@ -70,14 +71,17 @@ def _written(value: Any) -> str:
 def to_paper(record: Any) -> Paper:
     """A foreign record, a mapping of field names to values, as a Paper.
 
-    Raises Rejected for a record without a title, or with a field of the wrong kind.
+    Raises Rejected for a record without a title, or with a field of the wrong kind; a record that is a
+    Rejected itself, since none could be read, is raised.
     """
+    if isinstance(record, Rejected):
+        raise record
     if not isinstance(record, dict):
         raise Rejected(f"not a record but {type(record).__name__}")
     record = plain(record)
     title = _prose(record, ("title",))
     if not title:
-        raise Rejected("no title")
+        raise Rejected(NO_TITLE)
     year = _year(record)
     paper_id, version = _identifier(_text(record, _IDS), title, year, arxiv=_is_arxiv(record))
     return Paper(
@@ -193,12 +197,19 @@ def _categories(record: Mapping[str, Any]) -> tuple[str, ...]:
     if value is None:
         return ()
     if isinstance(value, str):
-        lines = text(value).strip("[]").replace(";", ",").split(",")
-        parts = [line.strip(" '\"") for line in lines]
-    elif isinstance(value, list | tuple):
-        parts = [text(line) for line in value]
-    else:
+        return categories_in(value)
+    if not isinstance(value, list | tuple):
         raise Rejected(f"{field}: {type(value).__name__}, not text or a list")
+    return _words_of([text(line) for line in value])
+
+
+def categories_in(value: str) -> tuple[str, ...]:
+    """The categories of a list in one text: with blanks as arXiv has them, with `,` or `;`, or Python's."""
+    lines = text(value).strip("[]").replace(";", ",").split(",")
+    return _words_of([line.strip(" '\"") for line in lines])
+
+
+def _words_of(parts: list[str]) -> tuple[str, ...]:
     return tuple([word for part in parts for word in _category_words(part)])
 
 

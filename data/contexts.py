@@ -8,8 +8,9 @@ from pathlib import Path
 from typing import Any
 
 from data.clean import Rejected, text, year_in
-from data.corpus import Reading, Record, records
+from data.corpus import Reading
 from data.errors import UserError
+from data.formats import Record, records
 
 CITE = "[CITE]"
 OTHER = "[OTHER]"

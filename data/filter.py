@@ -1,6 +1,6 @@
 """Filters: which papers of a corpus are kept in a build, or allowed in a search."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import cached_property, partial
 from typing import Any, Protocol
@@ -76,14 +76,25 @@ class Filter:
     def mask(self, papers: PaperTable) -> Mask:
         """Which rows pass, shape (len(papers),): as `keeps` says, from the columns that it needs."""
         mask = np.ones(len(papers), np.bool_)
-        for column, asked, passes in (
-            ("year", self.since is not None or self.until is not None, self._in_years),
-            ("categories", self.categories, partial(_any, kept=self._of_categories)),
-            ("authors", self.authors, partial(_any, kept=self._of_authors)),
-        ):
-            if asked:
-                mask &= np.concatenate([passes(part) for part in papers.column(column)] or [mask])
+        for column, passes in self._columns():
+            mask &= np.concatenate([passes(part) for part in papers.column(column)] or [mask])
         return mask
+
+    def of_batch(self, batch: pa.RecordBatch) -> Mask:
+        """The same of rows of data.paper.SCHEMA, shape (len(batch),)."""
+        mask = np.ones(len(batch), np.bool_)
+        for column, passes in self._columns():
+            mask &= passes(batch[column])
+        return mask
+
+    def _columns(self) -> Iterator[tuple[str, Callable[[pa.Array], Mask]]]:
+        """The columns that are asked for, and what says of each which rows pass."""
+        if self.since is not None or self.until is not None:
+            yield "year", self._in_years
+        if self.categories:
+            yield "categories", partial(_any, kept=self._of_categories)
+        if self.authors:
+            yield "authors", partial(_any, kept=self._of_authors)
 
     def _in_years(self, years: pa.Array) -> Mask:
         return _each(years, self._keeps_year)

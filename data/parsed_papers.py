@@ -7,7 +7,7 @@ from typing import Any
 
 from data.citing import Citation, Document, Reference, reference_of
 from data.clean import Rejected
-from data.corpus import records
+from data.formats import records
 from data.identifiers import arxiv_id, arxiv_year, paper_id
 from data.semantic_scholar import annotations, corpus_id, paper_record, span
 

@@ -15,8 +15,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from data.clean import Rejected
-from data.corpus import records
 from data.errors import UserError
+from data.formats import records
 
 PARTS = ("train", "dev", "test")
 _COLUMNS = ("text", "cited_id", "citing_id", "context_id", "window", "group_size", "year", "family")

@@ -4,7 +4,9 @@ The file is memory-mapped: opening it costs its footer, and reading k papers dec
 batches of BATCH rows. Every batch but the last is full, which makes a row's place a division.
 """
 
+from collections import deque
 from collections.abc import Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from functools import cached_property
 from itertools import groupby, islice
 from pathlib import Path
@@ -18,29 +20,58 @@ from numpy.typing import NDArray
 from data.paper import SCHEMA, Paper, from_rows, to_batch
 
 BATCH = 256
+_BEHIND = 3  # times that the writer's thread may have to catch up
 _WINDOW = 256  # batches that `column` puts together
 
 
 class PaperWriter:
-    """Writes papers in order; a context manager. The file is whole only after a clean exit."""
+    """Writes papers in order; a context manager. The file is whole only after a clean exit.
+
+    A thread compresses and writes while the caller makes the next papers.
+    """
 
     def __init__(self, path: Path) -> None:
         options = pa.ipc.IpcWriteOptions(compression="zstd")
         self._writer = pa.ipc.new_file(str(path), SCHEMA, options=options)
-        self._pending: list[Paper] = []
+        self._thread = ThreadPoolExecutor(1, "papers")
+        self._writing: deque[Future[None]] = deque()
+        self._papers: list[Paper] = []
+        self._pending: list[pa.RecordBatch] = []
         self.count = 0
 
     def add(self, paper: Paper) -> None:
         """Append one paper."""
-        self._pending.append(paper)
+        self._papers.append(paper)
         self.count += 1
-        if len(self._pending) == BATCH:
-            self._flush()
+        if len(self._papers) == BATCH:
+            self._settle()
+            self._flush(BATCH)
 
-    def _flush(self) -> None:
-        if self._pending:
-            self._writer.write_batch(to_batch(self._pending))
-            self._pending.clear()
+    def add_batch(self, batch: pa.RecordBatch) -> None:
+        """Append rows of SCHEMA."""
+        self._settle()
+        self.count += len(batch)
+        self._pending.append(batch)
+        rows = sum(map(len, self._pending))
+        self._flush(rows - rows % BATCH)
+
+    def _settle(self) -> None:
+        """Papers that were added become rows."""
+        papers, self._papers = self._papers, []
+        if papers:
+            self._pending.append(to_batch(papers))
+
+    def _flush(self, rows: int) -> None:
+        """Hand the first of the pending rows to the thread, which may be a few such hands behind."""
+        if not rows:
+            return
+        pending = pa.Table.from_batches(self._pending)
+        self._pending = pending.slice(rows).to_batches()
+        full = pending.slice(0, rows).combine_chunks()
+        # One call for all of them: the thread asks for the interpreter but once.
+        self._writing.append(self._thread.submit(self._writer.write_table, full, BATCH))
+        while len(self._writing) > _BEHIND:
+            self._writing.popleft().result()
 
     def __enter__(self) -> "PaperWriter":
         return self
@@ -51,9 +82,15 @@ class PaperWriter:
         error: BaseException | None,
         tb: TracebackType | None,
     ) -> None:
-        if kind is None:
-            self._flush()
-        self._writer.close()
+        try:
+            if kind is None:
+                self._settle()
+                self._flush(sum(map(len, self._pending)))
+                for writing in self._writing:
+                    writing.result()
+        finally:
+            self._thread.shutdown(cancel_futures=True)
+            self._writer.close()
 
 
 def write_rows(path: Path, old: "PaperTable", new: "PaperTable", origin: NDArray[np.int64]) -> None:

@@ -21,7 +21,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from test_clean import ARXIV_RECORD, JSON
 
-from data import corpus
+from data import corpus, formats
 from data.corpus import Reading
 from data.errors import UserError
 from data.filter import Filter
@@ -298,7 +298,7 @@ def test_bad_lines_are_rejected_with_their_number_and_the_rest_is_kept(tmp_path:
 def test_an_over_long_line_is_rejected_and_what_follows_is_read(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(corpus, "MAX_LINE", 1000)
+    monkeypatch.setattr(formats, "MAX_LINE", 1000)
     path = tmp_path / "p.jsonl"
     long = json.dumps({"title": "x" * 5000}).encode()
     path.write_bytes(json_lines(RECORDS[:1]) + long + b"\n" + json_lines(RECORDS[1:]) + long)
@@ -320,7 +320,7 @@ def test_bad_rows_of_a_table_are_rejected(tmp_path: Path) -> None:
 def test_a_csv_field_without_end_costs_no_more_than_its_limit(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(corpus, "MAX_LINE", 1000)
+    monkeypatch.setattr(formats, "MAX_LINE", 1000)
     path = tmp_path / "p.csv"
     path.write_bytes(b'title,id\nOne,1\n"' + b"word " * 5000 + b'"\n' + b"x" * 5000 + b"\nTwo,2\n")
     papers, reading = all_of(path, max_rejects=1.0)

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from data.errors import UserError
 from data.filter import Filter, Selection
 from data.names import name_words, same_author
-from data.paper import Paper
+from data.paper import Paper, to_batch
 from data.table import BATCH, PaperTable, PaperWriter
 
 NAMES = (
@@ -57,6 +57,7 @@ def test_a_table_is_filtered_as_its_papers_are(tmp_path: Path, papers: list[Pape
     assert selection.mask.tolist() == [keep.keeps(paper) for paper in papers]
     assert selection.rows.tolist() == [row for row, paper in enumerate(papers) if keep.keeps(paper)]
     assert len(selection) == len(selection.rows)
+    assert keep.of_batch(to_batch(papers)).tolist() == selection.mask.tolist()
 
 
 @pytest.mark.parametrize("count", [0, 1, BATCH, 300 * BATCH + 7])

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from data import corpus
+from data import corpus, formats
 from data.clean import Rejected, to_paper
 from data.corpus import Reading
 from data.errors import UserError
@@ -486,7 +486,7 @@ def test_a_json_document_that_is_cut_short_is_refused(tmp_path: Path) -> None:
 def test_a_json_document_over_the_limit_is_refused_with_the_command_that_converts_it(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(corpus, "MAX_JSON", 100)
+    monkeypatch.setattr(formats, "MAX_JSON", 100)
     path = tmp_path / "library.json"
     path.write_text(json.dumps(CSL))
     with pytest.raises(UserError, match=r"over 100 bytes.*jq -c"):

@@ -6,7 +6,7 @@ from pathlib import Path
 import pyarrow as pa
 import pytest
 
-from data.paper import Paper
+from data.paper import Paper, to_batch
 from data.table import BATCH, PaperTable, PaperWriter
 
 
@@ -30,6 +30,23 @@ def test_what_was_written_is_read_in_its_order(tmp_path: Path, count: int) -> No
     assert list(table) == members
     assert table.ids() == [paper.paper_id for paper in members]
     assert [batch.num_rows for batch in table.batches()][:-1] == [BATCH] * (max(0, count - 1) // BATCH)
+
+
+@pytest.mark.parametrize("sizes", [(0,), (1, 0, 3), (BATCH,), (BATCH - 1, 2, 3 * BATCH), (700, 700, 700)])
+def test_batches_of_any_size_are_cut_to_full_ones_between_papers(
+    tmp_path: Path, sizes: tuple[int, ...]
+) -> None:
+    members = papers(sum(sizes) + len(sizes))
+    rest = list(members)
+    with PaperWriter(tmp_path / "t") as writer:
+        for size in sizes:
+            writer.add(rest.pop(0))
+            writer.add_batch(to_batch(rest[:size]))
+            del rest[:size]
+    table = PaperTable(tmp_path / "t")
+    assert writer.count == len(table) == len(members)
+    assert list(table) == members
+    assert all(batch.num_rows == BATCH for batch in list(table.batches())[:-1])
 
 
 def test_rows_and_slices_are_those_of_a_list(tmp_path: Path) -> None:
