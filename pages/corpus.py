@@ -100,7 +100,8 @@ def made_of(engine: Searcher, settings: Settings) -> None:
         "Built": f"{manifest.created.replace('T', ' ')[:16]} UTC, in {manifest.seconds:,.0f} s",
     }
     facts |= {name.capitalize(): f"{size / 1e6:,.2f} MB on disk" for name, size in storage(manifest).items()}
-    st.table([{"": plain(name), "value": plain(value)} for name, value in facts.items()])
+    rows = [{"": plain(name), "value": plain(value)} for name, value in facts.items()]
+    st.table(rows, hide_header=True)
     rejected = int(manifest.reading.get("rejected", 0))
     if rejected:
         with st.expander(f"{rejected:,} records were rejected", icon=":material/rule:"):

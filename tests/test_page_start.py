@@ -22,6 +22,8 @@ from pages.parts.engine import opened
 
 VISITORS = 8
 
+pytestmark = pytest.mark.timeout(240)  # a server that says nothing is waited for
+
 
 @contextmanager
 def started(index: Path) -> Iterator[tuple[str, list[str]]]:

@@ -38,4 +38,7 @@ def heading(title: str) -> DeltaGenerator:
 
 def wrong(error: UserError) -> None:
     """The line that says what is wrong and how to mend it."""
-    st.error(plain(str(error)), icon=":material/error:")
+    said = str(error)
+    if said.partition(" ")[0].isalpha():  # a sentence of the page; a path stays as it is
+        said = said[0].upper() + said[1:]
+    st.error(plain(said), icon=":material/error:")
