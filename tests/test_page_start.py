@@ -1,5 +1,6 @@
 """The page's server gets ready as it starts: before its first visitor, and whatever its index is like."""
 
+import logging
 import shutil
 import signal
 import socket
@@ -16,6 +17,7 @@ from conftest import ROOT, environment
 
 from data.contexts import parse
 from indexer import search
+from indexer.build import build
 from indexer.settings import Settings
 from model.encoder import Encoder
 from pages.parts.engine import opened
@@ -111,3 +113,15 @@ def test_visitors_during_the_start_wait_for_the_one_encoder(
     opened(settings).readying.join()
     assert len(set(map(id, engines))) == 1
     assert len(loaded) == 1
+
+
+def test_a_question_that_finds_nothing_makes_ready_too(
+    tmp_path: Path, tiny: Encoder, caplog: pytest.LogCaptureFixture
+) -> None:
+    source = tmp_path / "one.jsonl"
+    source.write_text('{"id": "bib:rain", "title": "Rain"}\n')
+    build(str(source), tmp_path / "index", tiny)
+    with caplog.at_level(logging.INFO, "citemark"):
+        opened(Settings(tmp_path / "index", ranking="bm25")).readying.join()
+    (said,) = caplog.messages
+    assert said.startswith("ready for searches")

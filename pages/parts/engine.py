@@ -88,7 +88,7 @@ def _ready(engine: Searcher) -> None:
         (hits,) = engine.search(contexts)
         for hit in hits:
             why(contexts[0], hit.paper)
-        write(Basket().flipped(0, hits[0].paper), draft, (), "scholar")
+            write(Basket().flipped(0, hit.paper), draft)
         snapshot.load()
     except Exception as error:  # a search will say it
         LOG.warning("%s", first_line(error))
