@@ -277,6 +277,25 @@ def test_each_of_two_marks_has_its_list(visit: Visit) -> None:
     visit.picture("two-marks")
 
 
+def test_quick_clicks_end_at_the_last_mark_and_a_reload_stays_there(visit: Visit) -> None:
+    """Five marks of five kinds; the address keeps which one is looked at."""
+    visit.ask(
+        r"Attention \cite{} changed translation. Adam [CITE] trains networks, residual links [?] make them "
+        "deep, dropout (citation needed) regularises, and low-rank updates [@?] adapt."
+    )
+    visit.expect_hits(10)
+    expect(visit.page.locator(".st-key-mark button")).to_have_count(5)
+    for number in (5, 1, 4, 3, 2):
+        visit.page.locator(".st-key-mark").get_by_text(str(number), exact=True).click()
+    expect(visit.titles.first).to_contain_text("Adam")
+    visit.expect_hits(10)
+    expect(visit.page.get_by_role("button", name="Cite at 2", exact=True)).to_have_count(10)
+    visit.page.reload()
+    expect(visit.titles.first).to_contain_text("Adam")
+    visit.expect_hits(10)
+    expect(visit.page.get_by_role("button", name="Cite at 2", exact=True)).to_have_count(10)
+
+
 def test_a_basket_becomes_a_text_and_a_bib_file(visit: Visit) -> None:
     visit.ask(EXAMPLES["Two marks"])
     visit.expect_hits(10)
