@@ -53,7 +53,12 @@ def text(value: Any) -> str:
         raise Rejected(f"a field of {len(value):,} characters (limit {MAX_FIELD:,})")
     # Whole abstracts come through here: line by line is four times as fast as word by word.
     line: str = " ".join(map(str.strip, value.split("\n"))).strip() if "\n" in value else value.strip()
-    if "  " in line or not line.isprintable():  # which tabs, no-break spaces and surrogates are not
+    return printable(" ".join(line.split()) if "  " in line else line)
+
+
+def printable(line: str) -> str:
+    """What `text` makes of a line without two blanks side by side, or at its ends."""
+    if not line.isprintable():  # which tabs, no-break spaces and surrogates are not
         line = " ".join(_NOT_TEXT.sub(" ", line).split())
     return line if line.isascii() else unicodedata.normalize("NFC", line)
 

@@ -17,7 +17,17 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
-from data.clean import FIELDS, MAX_FIELD, NO_TITLE, Rejected, categories_in, text, to_paper, year_in
+from data.clean import (
+    FIELDS,
+    MAX_FIELD,
+    NO_TITLE,
+    Rejected,
+    categories_in,
+    printable,
+    text,
+    to_paper,
+    year_in,
+)
 from data.latex import decode_accents
 from data.paper import ARXIV_ID, SCHEMA, Paper, to_batch
 from data.sources import MARKS
@@ -185,16 +195,18 @@ def clean(values: Sequence[str], prose: int) -> pa.StringArray:
     blank = content <= ord(" ")
     extra = np.flatnonzero(blank[1:] & blank[:-1])
     offsets = offsets - np.searchsorted(extra, offsets).astype(np.int32)
-    content = np.maximum(np.delete(content, extra), ord(" "))
+    content = np.delete(content, extra)
+    np.maximum(content, ord(" "), out=content)
     array = pa.StringArray.from_buffers(len(array), pa.py_buffer(offsets), pa.py_buffer(content))
     foreign, latex = _rows(content > ord("~"), offsets), _rows(content == ord("\\"), offsets)
     rows = np.union1d(foreign, latex[latex < prose])
     if not len(rows):
         return array
     lines = array.take(pa.array(rows)).to_pylist()
+    odd = np.isin(rows, foreign).tolist()
+    new = [printable(line) if is_odd else line for line, is_odd in zip(lines, odd, strict=True)]
     new = [
-        decode_accents(text(line) if odd else line) if row < prose else text(line)
-        for line, odd, row in zip(lines, np.isin(rows, foreign).tolist(), rows.tolist(), strict=True)
+        decode_accents(line) if row < prose else line for line, row in zip(new, rows.tolist(), strict=True)
     ]
     mask = np.zeros(len(array), np.bool_)
     mask[rows] = True
