@@ -95,7 +95,7 @@ def draw(rows: dict[str, Row], path: Path) -> None:
     )
     left.grid(alpha=0.3)
     if left.lines:
-        left.legend(fontsize=8)
+        left.legend(fontsize=8, loc="center left", bbox_to_anchor=(1, 0.5))
     encoded = {name.partition("/")[2]: row for name, row in rows.items() if name.startswith("encode/")}
     right.barh(list(encoded), [row["papers_s"] for row in encoded.values()], color="#4878a8")
     right.invert_yaxis()
