@@ -1,8 +1,13 @@
 """Commands at work for the page: their progress, their end, their interruption."""
 
 import json
+import signal
 import time
+from functools import partial
 from pathlib import Path
+from typing import Any
+
+import pytest
 
 from indexer.jobs import Job
 from indexer.store import Store
@@ -28,7 +33,11 @@ def test_a_command_that_fails_says_why(tmp_path: Path) -> None:
     assert "none.jsonl" in job.said[-1]
 
 
-def test_an_interrupted_command_says_how_it_goes_on(tmp_path: Path, tiny_folder: Path) -> None:
+@pytest.mark.parametrize("heeded", [signal.default_int_handler, signal.SIG_IGN], ids=["shell", "script"])
+def test_an_interrupted_command_says_how_it_goes_on(
+    tmp_path: Path, tiny_folder: Path, heeded: Any, request: pytest.FixtureRequest
+) -> None:
+    request.addfinalizer(partial(signal.signal, signal.SIGINT, signal.signal(signal.SIGINT, heeded)))
     many = tmp_path / "many.jsonl"
     lines = (
         json.dumps({"id": f"p{n}", "title": f"Paper {n}", "abstract": "words " * 200}) for n in range(9000)
