@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from indexer.candidates import Pool
+from indexer.candidates import LEXICAL_WEIGHT, Pool
 from model.encoder import Vectors
 from model.ranker import Ranker
 
@@ -35,13 +35,15 @@ class Ranked:
         return self.changed(lambda part: part[:, :k])
 
 
-def ordered(found: Sequence[Pool], fitted: Ranker | None, profile: float, k: int) -> Ranked:
-    """The best k of each pool: by the ranker, else by the sum of the scores."""
+def ordered(
+    found: Sequence[Pool], fitted: Ranker | None, profile: float, k: int, words: float = LEXICAL_WEIGHT
+) -> Ranked:
+    """The best k of each pool: by the ranker, else by the sum of the scores, see Pool.hybrid."""
     k = min(k, max((len(pool.rows) for pool in found), default=0))
     rows = np.full((len(found), k), -1, np.int64)
     scores, dense, bm25, near = (np.zeros((len(found), k), np.float32) for _ in range(4))
     for number, pool in enumerate(found):
-        score = fitted.probabilities(pool.features()) if fitted else pool.hybrid(profile)
+        score = fitted.probabilities(pool.features()) if fitted else pool.hybrid(profile, words)
         best = np.lexsort((pool.rows, -score))[:k]  # equal scores in the order of the corpus
         n = len(best)
         rows[number, :n], scores[number, :n] = pool.rows[best], score[best]

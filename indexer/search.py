@@ -14,7 +14,17 @@ from data.contexts import Citation, Context
 from data.errors import UserError
 from data.filter import Filter
 from data.paper import Paper
-from indexer.candidates import FEATURES, NO_DRAFT, PROFILE_WEIGHT, Draft, Pool, Use, pools
+from indexer.candidates import (
+    FEATURES,
+    LEXICAL_WEIGHT,
+    NO_DRAFT,
+    PROFILE_WEIGHT,
+    UNLEARNED_WEIGHT,
+    Draft,
+    Pool,
+    Use,
+    pools,
+)
 from indexer.milvus_address import NotPublished
 from indexer.ranked import Ranked, ordered
 from indexer.rerank import Logits, Second, no_ranker, no_reranker, second_stage
@@ -221,11 +231,14 @@ class Searcher:
             shares = (scores / np.maximum(scores[:, :1], 1e-9)).astype(np.float32)
             return Ranked(np.where(scores > 0, rows, -1), scores, bm25=shares)
         second = self.second(snapshot) if ranking == RERANKED else None
-        fitted = self.ranker(snapshot) if ranking in ("best", RERANKED) else None
+        learned = self.ranker(snapshot)
+        fitted = learned if ranking in ("best", RERANKED) else None
         use = "nothing" if ranking == "hybrid" else use
         found = self.pools(contexts, k, snapshot, keep, drafts, use, read_drafts=fitted is not None)
         depth = max(k, second.depth) if second else k
-        ranked = ordered(list(found), fitted, PROFILE_WEIGHT if ranking != "hybrid" else 0.0, depth)
+        profile = PROFILE_WEIGHT if ranking != "hybrid" else 0.0
+        words = LEXICAL_WEIGHT if learned else UNLEARNED_WEIGHT
+        ranked = ordered(list(found), fitted, profile, depth, words)
         return second.read(ranked, contexts, snapshot.papers, known).first(k) if second else ranked
 
     def pools(

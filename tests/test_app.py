@@ -18,7 +18,7 @@ from data.contexts import MAX_QUERY, parse
 from data.filter import Filter
 from indexer import feedback
 from indexer.build import build
-from indexer.candidates import LEXICAL_WEIGHT
+from indexer.candidates import LEXICAL_WEIGHT, UNLEARNED_WEIGHT
 from indexer.jobs import Job
 from indexer.search import Hit, Searcher
 from indexer.settings import RANKINGS, Settings
@@ -432,7 +432,7 @@ def test_the_parts_of_a_score_add_up_as_they_are_shown(page: AppTest) -> None:
 def test_the_bar_is_the_share_of_the_best_score_there_can_be(page: AppTest, engine: Searcher) -> None:
     page.selectbox(key="ranking").set_value("hybrid").run()
     ask(page, SENTENCE)
-    best = engine.search(parse(SENTENCE), 10, "hybrid")[0][0].score / (1 + LEXICAL_WEIGHT)
+    best = engine.search(parse(SENTENCE), 10, "hybrid")[0][0].score / (1 + UNLEARNED_WEIGHT)
     assert page.get("progress")[0].value == pytest.approx(100 * best, abs=1)
 
 

@@ -21,7 +21,7 @@ from data.errors import UserError
 from data.filter import Filter
 from data.paper import Paper
 from indexer.build import build
-from indexer.candidates import LEXICAL_WEIGHT
+from indexer.candidates import LEXICAL_WEIGHT, UNLEARNED_WEIGHT
 from indexer.search import Hit, Searcher, UnknownPaper
 from indexer.settings import RANKINGS, Settings
 from indexer.store import Store
@@ -101,6 +101,14 @@ def test_hybrid_is_the_cosine_plus_the_share_of_bm25_over_both_s_candidates(
         assert hit.dense == pytest.approx(cosines[row], abs=tolerance)
         assert hit.bm25 == pytest.approx(shares[row], abs=1e-4)
         assert row in pool
+
+
+def test_words_count_more_with_an_encoder_that_no_ranker_fits(small: Searcher, searcher: Searcher) -> None:
+    for engine, weight in ((small, UNLEARNED_WEIGHT), (searcher, LEXICAL_WEIGHT)):
+        for hit in engine.search(CONTEXTS[:1], 10, "hybrid")[0]:
+            assert hit.dense is not None
+            assert hit.bm25 is not None
+            assert hit.score == pytest.approx(hit.dense + weight * hit.bm25, abs=1e-5)
 
 
 def test_dense_and_bm25_alone_say_what_they_used(searcher: Searcher) -> None:

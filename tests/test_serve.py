@@ -22,7 +22,7 @@ from prometheus_client.parser import text_string_to_metric_families
 from data.errors import UserError
 from indexer.api_schema import MAX_BATCH
 from indexer.build import build
-from indexer.candidates import LEXICAL_WEIGHT
+from indexer.candidates import UNLEARNED_WEIGHT
 from indexer.guard import MAX_BODY
 from indexer.serve import ServeSettings
 from model.encoder import Encoder
@@ -48,7 +48,7 @@ def test_search_has_a_list_of_hits_for_each_mark(api: httpx2.Client) -> None:
     hit = answer["contexts"][0]["hits"][0]
     assert hit["rank"] == 1
     assert hit["title"]
-    assert hit["score"] == pytest.approx(hit["dense"] + LEXICAL_WEIGHT * hit["bm25"], abs=1e-5)
+    assert hit["score"] == pytest.approx(hit["dense"] + UNLEARNED_WEIGHT * hit["bm25"], abs=1e-5)
 
 
 def test_a_batch_answers_as_its_texts_alone(api: httpx2.Client) -> None:

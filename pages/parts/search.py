@@ -13,7 +13,7 @@ from data.errors import UserError
 from data.filter import Filter
 from data.library import Bibliography
 from indexer import feedback
-from indexer.candidates import LEXICAL_WEIGHT
+from indexer.candidates import LEXICAL_WEIGHT, UNLEARNED_WEIGHT
 from indexer.cite import find, mark_papers
 from indexer.search import Hit, Searcher
 from indexer.settings import from_environment
@@ -31,7 +31,7 @@ SCORES = {
     "best": "The percentage is the probability that this is the paper to cite here, learned from real "
     "citations: of the papers shown with 30%, about 30 in 100 are the cited one.",
     "hybrid": "The score is the closeness in meaning of text and paper (cosine, 1 at most), plus up to "
-    f"{LEXICAL_WEIGHT} for the words they share.",
+    f"{LEXICAL_WEIGHT} for the words they share, {UNLEARNED_WEIGHT} where no ranker fits the encoder.",
     "dense": "The score is the closeness in meaning of text and paper (cosine, 1 at most).",
     "bm25": "The score is BM25: the rarer the words that text and paper share, the higher.",
 }

@@ -12,7 +12,7 @@ from data.errors import UserError
 from data.library import Bibliography
 from data.paper import Paper
 from indexer.basket import Basket, known_as
-from indexer.candidates import LEXICAL_WEIGHT
+from indexer.candidates import UNLEARNED_WEIGHT
 from indexer.search import Hit, Searcher
 from indexer.why import Spans, shared, stems, why
 
@@ -173,7 +173,7 @@ def scored(hit: Hit) -> tuple[float, str]:
     if hit.bm25 is None:
         return min(max(hit.dense, 0.0), 1.0), f"meaning {hit.score:.2f}"
     words = round(hit.score, 2) - round(hit.dense, 2)  # so that the sum comes out as it is shown
-    share = min(max(hit.score / (1 + LEXICAL_WEIGHT), 0.0), 1.0)
+    share = min(max(hit.score / (1 + UNLEARNED_WEIGHT), 0.0), 1.0)
     return share, f"score {hit.score:.2f} = meaning {hit.dense:.2f} + words {words:.2f}"
 
 
