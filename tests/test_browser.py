@@ -6,9 +6,6 @@ Pictures of what was seen are left in tests/screenshots/.
 
 import re
 import shutil
-import socket
-import subprocess
-import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -18,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 from urllib.parse import urlencode
 
 import pytest
-from conftest import ROOT, environment
+from conftest import page_process
 from page_corpus import ADAM, ATTENTION, DPO, LANDMARKS, LORA, PAYLOADS, RARE_WORD, build_index
 from pybtex.database import parse_string
 
@@ -142,18 +139,7 @@ def browser() -> "Iterator[Browser]":
 @contextmanager
 def serving(index: Path) -> Iterator[str]:
     """The page over this index, as a process of its own; its address."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
-    command = [sys.executable, "-m", "streamlit", "run", "app.py", "--server.port", str(port)]
-    with subprocess.Popen(
-        command,
-        cwd=ROOT,
-        env=environment(CITEMARK_INDEX=str(index)),
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
-    ) as process:
+    with page_process(index) as (process, address):
         assert process.stdout is not None
         try:
             log = ""
@@ -161,7 +147,7 @@ def serving(index: Path) -> Iterator[str]:
                 line = process.stdout.readline()
                 assert line, f"the server has gone: {log}"
                 log += line
-            yield f"http://127.0.0.1:{port}"
+            yield address
         finally:
             process.terminate()
             log += process.stdout.read()

@@ -3,9 +3,6 @@
 import logging
 import shutil
 import signal
-import socket
-import subprocess
-import sys
 import urllib.request
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -13,7 +10,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
-from conftest import ROOT, environment
+from conftest import page_process
 
 from data.contexts import parse
 from indexer import search
@@ -33,17 +30,7 @@ def started(index: Path) -> Iterator[tuple[str, list[str]]]:
 
     Nobody visits the page.
     """
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
-    with subprocess.Popen(
-        [sys.executable, "-m", "streamlit", "run", "app.py", "--server.port", str(port)],
-        cwd=ROOT,
-        env=environment(CITEMARK_INDEX=str(index)),
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
-    ) as process:
+    with page_process(index) as (process, address):
         assert process.stdout is not None
         lines: list[str] = []
         try:
@@ -51,7 +38,7 @@ def started(index: Path) -> Iterator[tuple[str, list[str]]]:
                 line = process.stdout.readline()
                 assert line, lines
                 lines.append(line)
-            yield f"http://127.0.0.1:{port}", lines
+            yield address, lines
         finally:
             process.send_signal(signal.SIGTERM)
             lines += process.stdout
