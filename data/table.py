@@ -21,6 +21,7 @@ from data.paper import SCHEMA, Paper, from_rows, to_batch
 
 BATCH = 256
 _BEHIND = 3  # times that the writer's thread may have to catch up
+_THREADS = False  # a batch is too small to share: handing it round takes longer than half its decompression
 _WINDOW = 256  # batches that `column` puts together
 
 
@@ -120,7 +121,7 @@ class PaperTable(Sequence[Paper]):
     def __init__(self, path: Path) -> None:
         self.path = path
         self._file = pa.memory_map(str(path))
-        self._reader = pa.ipc.open_file(self._file)
+        self._reader = pa.ipc.open_file(self._file, options=pa.ipc.IpcReadOptions(use_threads=_THREADS))
         batches = self._reader.num_record_batches
         last = self._reader.get_batch(batches - 1).num_rows if batches else 0
         self._length = BATCH * (batches - 1) + last if batches else 0
@@ -161,7 +162,8 @@ class PaperTable(Sequence[Paper]):
 
     def column(self, name: str) -> Iterator[pa.Array]:
         """One column, without reading the others, in pieces of some ten thousand rows."""
-        options = pa.ipc.IpcReadOptions(included_fields=[SCHEMA.get_field_index(name)])
+        fields = [SCHEMA.get_field_index(name)]
+        options = pa.ipc.IpcReadOptions(included_fields=fields, use_threads=_THREADS)
         reader = pa.ipc.open_file(self._file, options=options)
         for start in range(0, reader.num_record_batches, _WINDOW):
             window = range(start, min(start + _WINDOW, reader.num_record_batches))

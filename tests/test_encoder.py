@@ -157,6 +157,31 @@ def test_a_static_embedding_is_an_encoder_too(tiny_folder: Path, tmp_path: Path)
     assert static.encode_papers(PAPERS).shape == (4, 24)
 
 
+def test_one_context_is_encoded_as_the_library_encodes_it(tiny_folder: Path, tmp_path: Path) -> None:
+    from sentence_transformers import SentenceTransformer
+    from sentence_transformers.sentence_transformer.modules import StaticEmbedding
+    from tokenizers import Tokenizer
+
+    words = Tokenizer.from_file(str(tiny_folder / "tokenizer.json"))
+    models = {
+        "plain": SentenceTransformer(str(tiny_folder)),
+        "query": SentenceTransformer(str(tiny_folder), prompts={"query": "a citing sentence: "}),
+        "short": SentenceTransformer(str(tiny_folder), truncate_dim=8),
+        "static": SentenceTransformer(modules=[StaticEmbedding(words, embedding_dim=24)]),
+    }
+    vectors = []
+    for name, saved in models.items():
+        saved.save(str(tmp_path / name))
+        encoder = Encoder(str(tmp_path / name), "cpu", "fp32")
+        encoder.model.train()  # dropout, had it any say
+        [one] = encoder.encode_contexts(CONTEXTS[:1])
+        expected = saved.encode_query(query_text(CONTEXTS[0]))
+        np.testing.assert_allclose(one, expected / np.linalg.norm(expected), atol=1e-6)
+        vectors.append(one)
+    assert not np.allclose(vectors[0], vectors[1]), "the prompt says nothing"
+    assert vectors[2].shape == (8,), "not cut short"
+
+
 def test_a_folder_is_known_by_its_full_path(tiny_folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tiny_folder.parent)
     assert Encoder(tiny_folder.name, "cpu").name == str(tiny_folder)
