@@ -76,7 +76,7 @@ def draw(folder: Path, progress: Progress, before: Path | None = None) -> None:
     """
     ids = PaperTable(folder / "papers.arrow").ids()
     rows = sample(ids)
-    vectors = VectorIndex(folder / "vectors.faiss", "cpu").stored(rows)
+    vectors = VectorIndex(folder / "vectors.faiss").stored(rows)
     points = _points_of(before, [ids[row] for row in rows], vectors) if before else None
     if points is None:
         points = project(vectors, progress)
@@ -153,7 +153,7 @@ def _points_of(folder: Path, paper_ids: list[str], vectors: Vectors) -> Points |
     known = PaperTable(folder / "papers.arrow").ids()
     if [known[row] for row in old.rows] != paper_ids:
         return None
-    same = np.array_equal(VectorIndex(folder / "vectors.faiss", "cpu").stored(old.rows), vectors)
+    same = np.array_equal(VectorIndex(folder / "vectors.faiss").stored(old.rows), vectors)
     return old.points if same else None
 
 

@@ -18,7 +18,7 @@ from data.files import write_atomically
 from data.filter import Filter
 from data.paper import Paper
 from data.table import PaperTable
-from indexer import atlas, evidence, kinds, lexical, room, starter_evidence, vectors
+from indexer import atlas, evidence, gpu, kinds, lexical, room, starter_evidence, vectors
 from indexer.kinds import Kind
 from indexer.shards import SHARD, Engine, Folder, Local, Progress, encode_missing
 from indexer.snapshot import EVIDENCE
@@ -89,9 +89,9 @@ def build(
             papers, reading = _read(store, source, keep, max_rejects, progress)
             known, told = _known(contexts, papers)
             here = None if shards else store.staging / "shards"
-            device = vectors.device_of("cpu" if encoder.device == "cpu" else "auto")
+            card = gpu.card_of("cpu" if encoder.device == "cpu" else "auto")
             table = store.staging / "papers.arrow"
-            expected = kinds.chosen(kind, len(papers), device)
+            expected = kinds.chosen(kind, len(papers), encoder.dimension, card)
             need = room.needed(table, papers, encoder.dimension, here, expected, len(known))
             room.check(store.staging, need, "free space or choose another --index")
             folder = Folder(shards or str(here))
@@ -101,9 +101,7 @@ def build(
                 atlas.draw(store.next, progress)
             _fill_evidence(store, known, source, encoder, progress)
             keep_rejects(store.next, reading)
-            how = kinds.write(
-                store.next, kind, device, lambda: kinds.sample_queries(papers, encoder), progress
-            )
+            how = kinds.write(store.next, kind, card, lambda: kinds.sample_queries(papers, encoder), progress)
             manifest = Manifest(
                 papers=len(papers),
                 dimension=encoder.dimension,

@@ -216,8 +216,9 @@ def _searched(facts: dict[str, Any]) -> str:
     effort = facts["efforts"][0]
     short = "" if facts["recall"] >= LEAST_RECALL else f", below the {LEAST_RECALL} that is aimed at"
     return (
-        f"by {facts['lists']:,} lists: {effort['rows']:,} rows walked through, {effort['depth']:,} compared; "
-        f"recall@{effort['k']} {facts['recall']:.3f} of exact search over {facts['queries']} queries{short}"
+        f"by {facts['lists']:,} lists where no GPU does it: {effort['rows']:,} rows walked through, "
+        f"{effort['depth']:,} compared; recall@{effort['k']} {facts['recall']:.3f} of exact search over "
+        f"{facts['queries']} queries{short}"
     )
 
 

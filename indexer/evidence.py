@@ -160,8 +160,8 @@ class Evidence:
     def __init__(self, folder: Path, papers: PaperTable) -> None:
         self._papers = _table(folder / "papers.arrow")
         self._contexts = _table(folder / "contexts.arrow")
-        self._profiles = VectorIndex(folder / "profiles.faiss", "cpu")
-        self._vectors = VectorIndex(folder / "vectors.faiss", "cpu")
+        self._profiles = VectorIndex(folder / "profiles.faiss")
+        self._vectors = VectorIndex(folder / "vectors.faiss")
         self._words = LexicalIndex(folder / "words") if (folder / "words").is_dir() else None
         self._cited, kept = _numbers(self._papers["cited"]), _numbers(self._papers["kept"])
         self._norms = _numbers(self._papers["norm"])

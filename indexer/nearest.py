@@ -14,7 +14,7 @@ see `write`.
 
 import math
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass, replace
 from functools import cached_property, lru_cache
 from pathlib import Path
@@ -69,9 +69,9 @@ def write(
 
     `queries` (n, dimension) are searched exactly and with the lists: half of them find the effort that
     reaches a recall of LEAST_RECALL, the other half measures it. They are kept beside the lists, for an
-    update. Where even the greatest effort falls short the recall says so. With `like`, the folder of an
-    earlier index of nearly the same vectors, its centres are taken while they are as many as they should be.
-    `told` hears how many rows are in.
+    update, with their exact answers, for a GPU (see indexer.codes). Where even the greatest effort falls
+    short the recall says so. With `like`, the folder of an earlier index of nearly the same vectors, its
+    centres are taken while they are as many as they should be. `told` hears how many rows are in.
     """
     began = time.monotonic()
     folder.mkdir()
@@ -84,8 +84,10 @@ def write(
     told(len(exact))
     save(folder / "lists.faiss", index)
     np.save(folder / "queries.npy", queries.astype(np.float16))
-    lists = Lists(folder, exact, [])
-    efforts, recall = _tuned(lists, exact, np.ascontiguousarray(queries, np.float32))
+    queries = queries_of(folder)
+    answers = exact.search(queries, max(KS))[1]
+    np.save(folder / "answers.npy", answers)
+    efforts, recall = _tuned(Lists(folder, exact, []), queries, answers)
     return {
         "lists": index.nlist,
         "efforts": [asdict(effort) for effort in efforts],
@@ -100,24 +102,35 @@ def queries_of(folder: Path) -> Vectors:
     return np.asarray(np.load(folder / "queries.npy"), np.float32)
 
 
+def answers_of(folder: Path, exact: VectorIndex) -> Rows:
+    """The rows that an exact search finds for those queries, searched where an older index lacks them."""
+    path = folder / "answers.npy"
+    return np.asarray(np.load(path) if path.exists() else exact.search(queries_of(folder), max(KS))[1])
+
+
 def lists_for(count: int) -> int:
     """How many lists so many vectors are sorted into: a power of two near 2.4 times their root."""
     return 1 << max(0, round(math.log2(2.4 * math.sqrt(count))))
 
 
+def sample(exact: VectorIndex, nlist: int) -> Vectors:
+    """Vectors that so many centres, and the codes, are learned from."""
+    rng = np.random.default_rng(0)
+    chosen = rng.choice(len(exact), min(len(exact), max(SAMPLED * nlist, 4096)), replace=False)
+    return exact.stored(np.sort(chosen))
+
+
 def _trained(exact: VectorIndex) -> Any:
     """An empty index whose centres and codes are learned from a sample of the vectors."""
     nlist, dimension = lists_for(len(exact)), exact.dimension
-    rng = np.random.default_rng(0)
-    chosen = rng.choice(len(exact), min(len(exact), max(SAMPLED * nlist, 4096)), replace=False)
-    sample = exact.stored(np.sort(chosen))
+    learned_from = sample(exact, nlist)
     parts = next(dimension // width for width in (2, 3, 1) if dimension % width == 0)
     index = python.index_factory(dimension, f"IVF{nlist},PQ{parts}x4fs", faiss.METRIC_INNER_PRODUCT)
     index.by_residual = False
     index.cp.niter, index.cp.spherical, index.cp.seed = ROUNDS, True, 0
-    index.cp.max_points_per_centroid = len(sample)
+    index.cp.max_points_per_centroid = len(learned_from)
     index.cp.min_points_per_centroid = index.pq.cp.min_points_per_centroid = 1  # tests have few; no warning
-    index.train(sample)
+    index.train(learned_from)
     return index
 
 
@@ -135,7 +148,6 @@ class Lists:
         self._exact = exact
         self._efforts = efforts
         self.dimension = exact.dimension
-        self.device = "cpu"
         self._centres: Vectors = self._index.quantizer.reconstruct_n(0, self._index.nlist)
         lists = range(self._index.nlist)
         self._sizes = np.array([self._index.invlists.list_size(number) for number in lists])
@@ -191,15 +203,9 @@ class Lists:
     ) -> tuple[Vectors, Rows]:
         """A search with this effort; rows of -1 where it was too small to find k."""
         queries = np.ascontiguousarray(queries, np.float32)
-        scores = np.full((len(queries), k), -np.inf, np.float32)
-        rows = np.full((len(queries), k), -1, np.int64)
-        for start in range(0, len(queries), TOGETHER):
-            part = queries[start : start + TOGETHER]
-            for number, found in enumerate(self._candidates(part, effort, keep), start):
-                exact = self._exact.score(queries[number], found)  # type: ignore[arg-type]
-                best = np.argsort(-exact, kind="stable")[:k]
-                scores[number, : len(best)], rows[number, : len(best)] = exact[best], found[best]
-        return scores, rows
+        parts = (queries[start : start + TOGETHER] for start in range(0, len(queries), TOGETHER))
+        found = (rows for part in parts for rows in self._candidates(part, effort, keep))
+        return ordered(self._exact, queries, found, k)
 
     def _candidates(self, queries: Vectors, effort: Effort, keep: Allowed | None) -> Iterator[Rows]:
         """The best rows of each query by their codes, in the order of the corpus."""
@@ -266,12 +272,22 @@ class Lists:
         return np.bincount(self.list_of[keep.rows], minlength=len(self._sizes))
 
 
-def _tuned(lists: Lists, exact: VectorIndex, queries: Vectors) -> tuple[list[Effort], float]:
+def ordered(exact: VectorIndex, queries: Vectors, candidates: Iterable[Rows], k: int) -> tuple[Vectors, Rows]:
+    """The first k of each query's candidates by their exact vectors; rows of -1 where they are fewer."""
+    scores = np.full((len(queries), k), -np.inf, np.float32)
+    rows = np.full((len(queries), k), -1, np.int64)
+    for number, found in enumerate(candidates):
+        every = exact.score(queries[number], found)
+        best = np.argsort(-every, kind="stable")[:k]
+        scores[number, : len(best)], rows[number, : len(best)] = every[best], found[best]
+    return scores, rows
+
+
+def _tuned(lists: Lists, queries: Vectors, answers: Rows) -> tuple[list[Effort], float]:
     """The least efforts that reach LEAST_RECALL, and the recall of the first k that another half measures."""
-    answers = exact.search(queries, max(KS))[1]
     tried, measured = queries[::2], queries[1::2]
     efforts, recalls = [], []
-    for k in (min(k, len(exact)) for k in KS):
+    for k in (min(k, len(lists)) for k in KS):
         effort = _least(lists, tried, answers[::2, :k])
         efforts.append(effort)
         recalls.append(share(lists.walk(measured, k, effort)[1], answers[1::2, :k]))

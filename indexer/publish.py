@@ -116,7 +116,7 @@ def _send(client: "MilvusClient", collection: str, generation: Path, progress: P
     part: it is sent again, over what is there.
     """
     papers = PaperTable(generation / "papers.arrow")
-    vectors = VectorIndex(generation / "vectors.faiss", "cpu")
+    vectors = VectorIndex(generation / "vectors.faiss")
     there = _count(client, collection)
     start = there // BATCH * BATCH
     for first in range(start, len(papers), BATCH):

@@ -64,9 +64,9 @@ class Snapshot:
     def _open_vectors(self) -> "VectorSource":
         settings = self._settings
         if settings.engine == LOCAL:
-            from indexer import kinds
+            from indexer import gpu, kinds
 
-            opened = kinds.opened(self.path, self.manifest.vectors, settings.device)
+            opened = kinds.opened(self.path, self.manifest.vectors, gpu.card_of(settings.device))
             self._agree("vectors.faiss", "papers", len(opened))
             self._agree("vectors.faiss", "dimension", opened.dimension)
             return opened

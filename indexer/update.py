@@ -22,7 +22,7 @@ from data.errors import UserError
 from data.filter import Filter
 from data.paper import Paper
 from data.table import PaperTable, PaperWriter, write_rows
-from indexer import atlas, evidence, kinds, lexical, nearest, room, vectors
+from indexer import atlas, evidence, gpu, kinds, lexical, nearest, room, vectors
 from indexer.build import file_digest, keep_rejects, read_into, resolved, silent
 from indexer.evidence import Evidence, Known
 from indexer.kinds import Kind
@@ -129,8 +129,8 @@ def update(
             fresh = _written(store.staging / "fresh.arrow", delta, new)
             facts = current.manifest.vectors
             kind: Kind = facts.get("asked", "auto")
-            where = vectors.device_of(device)
-            expected = kinds.chosen(kind, len(plan.records), where)
+            card = gpu.card_of(device)
+            expected = kinds.chosen(kind, len(plan.records), current.manifest.dimension, card)
             need = room.needed_by_update(current, delta, fresh, plan.records, expected, len(citations))
             room.check(store.staging, need, "free space")
             blocks: Iterable[Vectors] = ()
@@ -153,7 +153,7 @@ def update(
             elif (current.path / EVIDENCE).is_dir():
                 shutil.copytree(current.path / EVIDENCE, store.next / EVIDENCE)
             sample = partial(_queries, current, encoder, PaperTable(store.next / "papers.arrow"))
-            how = kinds.write(store.next, kind, where, sample, progress, current.path)
+            how = kinds.write(store.next, kind, card, sample, progress, current.path)
             keep_rejects(store.next, reading)
             manifest = replace(
                 _manifest(current.manifest, change, plan.counts, reading),
@@ -275,7 +275,7 @@ def _fill(
     with _stage(progress, "papers", count):
         write_rows(folder / "papers.arrow", papers, delta, plan.records)
     with _stage(progress, "vectors", count):
-        stored = VectorIndex(current.path / "vectors.faiss", "cpu")
+        stored = VectorIndex(current.path / "vectors.faiss")
         vectors.write(folder / "vectors.faiss", stored.dimension, _merged(stored, blocks, plan.texts))
     with _stage(progress, "words", count):
         words = current.path / "words"

@@ -1,9 +1,7 @@
-"""The FAISS index of a corpus's vectors: exact, half precision on disk and in memory, GPU or CPU."""
+"""The FAISS index of a corpus's vectors: exact, half precision on disk and in memory; searched by the CPU."""
 
-import threading
 from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from functools import lru_cache, partial
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -17,11 +15,9 @@ from model.encoder import Vectors
 
 Rows = NDArray[np.int64]
 python: Any = faiss  # its stubs know the C++ signatures alone
-MAX_GPU_K = 2048
 FEW = 4096  # selected rows that are faster compared one by one than by a scan that skips the others
 SPLIT = 1 << 14  # rows from which on one query is worth the trouble of several cores
 CORES = python.omp_get_max_threads()
-GATHERED = 4  # selections whose vectors a GPU holds a second time
 
 
 class VectorSource(Protocol):
@@ -83,27 +79,13 @@ def _sound(halves: NDArray[np.float16]) -> bool:
     return True
 
 
-def device_of(device: str) -> str:
-    """Where FAISS searches: `cuda` or `cpu`. Raises UserError for `cuda` where it sees no GPU."""
-    gpus = getattr(faiss, "get_num_gpus", int)()
-    if device == "cuda" and not gpus:
-        raise UserError(
-            "device is cuda, but faiss sees no GPU; use --device cpu, or install the gpu extra: "
-            "pip uninstall faiss-cpu; pip install 'citemark[gpu]'"
-        )
-    return "cuda" if gpus and device != "cpu" else "cpu"
-
-
 class VectorIndex:
-    """The vectors of one generation, ready to be searched.
+    """The vectors of one generation, ready to be searched, memory-mapped.
 
-    On a GPU that FAISS sees the vectors are copied to it (`device` auto or cuda); the scores agree
-    with the CPU's within float error. Raises UserError for `cuda` where there is none, and for a file
-    with a vector that is not finite or is zero.
+    Raises UserError for a file with a vector that is not finite or is zero.
     """
 
-    def __init__(self, path: Path, device: str = "auto") -> None:
-        self.device = device_of(device)
+    def __init__(self, path: Path) -> None:
         stored: Any = faiss.read_index(str(path), faiss.IO_FLAG_MMAP_IFC)  # read where it lies
         self._stored = stored  # owns the memory that _halves looks at
         self._index: Any = stored
@@ -114,35 +96,21 @@ class VectorIndex:
         if not _sound(self._halves):
             raise UserError(f"{path} holds a vector that is not finite or is zero; build the index again")
         self._pool = ThreadPoolExecutor(CORES, "scan")
-        if self.device == "cuda":
-            self._to_gpu()
 
     def __len__(self) -> int:
         return self._count
-
-    def _to_gpu(self) -> None:
-        self._resources = faiss.StandardGpuResources()
-        self._index = _gpu_index(self._resources, self._halves, None)
-        gather = partial(_gpu_index, self._resources, self._halves)
-        self._gathered = lru_cache(GATHERED)(gather)  # no reference to self: it is freed with its owner
-        self._on_gpu = threading.Lock()  # the resources serve one search at a time
 
     def search(self, queries: Vectors, k: int, keep: Allowed | None = None) -> tuple[Vectors, Rows]:
         """The k nearest rows of each query by inner product: (scores, rows), best first.
 
         Both have shape (len(queries), min(k, number of rows)); with `keep`, only its rows are
-        searched and count. Raises UserError for queries of another dimension or not finite, or a k
-        that the device cannot answer.
+        searched and count. Raises UserError for queries of another dimension or not finite.
         """
         check_queries(queries, self.dimension)
         k = min(k, self._count if keep is None else len(keep))
-        if self.device == "cuda" and k > MAX_GPU_K:
-            raise UserError(f"k is {k}; a GPU index answers at most {MAX_GPU_K}")
         queries = np.ascontiguousarray(queries, np.float32)
         if keep is not None and len(keep) <= FEW:
             return self._compare(queries, k, keep.rows)
-        if self.device == "cuda":
-            return self._search_gpu(queries, k, keep)
         if len(queries) < CORES and self._count >= SPLIT:
             return self._search_split(queries, k, keep)
         only = None if keep is None else python.SearchParameters(sel=bitmap(keep))
@@ -169,15 +137,6 @@ class VectorIndex:
         best = np.argsort(-every, axis=1, kind="stable")[:, :k]
         return np.take_along_axis(every, best, axis=1), few[best]
 
-    def _search_gpu(self, queries: Vectors, k: int, keep: Allowed | None) -> tuple[Vectors, Rows]:
-        """FAISS's selectors need not work on a GPU, so what is selected is an index of its own there."""
-        with self._on_gpu:
-            if keep is None:
-                scores, rows = self._index.search(queries, k)
-                return scores, rows
-            scores, places = self._gathered(keep).search(queries, k)
-            return scores, keep.rows[places]
-
     def on_each_core(self, part: Callable[[int], tuple[Vectors, Rows]]) -> tuple[Vectors, Rows]:
         """The answers of part(0) to part(CORES - 1), computed at once, side by side."""
 
@@ -192,7 +151,7 @@ class VectorIndex:
         """The vectors of these rows as the index holds them, shape (len(rows), dimension)."""
         return self._halves[np.asarray(rows, np.int64)].astype(np.float32)
 
-    def score(self, query: Vectors, rows: Sequence[int]) -> Vectors:
+    def score(self, query: Vectors, rows: Sequence[int] | Rows) -> Vectors:
         """The inner products of one query, shape (dimension,), with these rows, shape (len(rows),)."""
         vectors = self._halves[np.asarray(rows, np.int64)].astype(np.float32)
         return np.asarray(np.einsum("nd,d->n", vectors, query))  # not by BLAS: see indexer.nearest
@@ -201,14 +160,3 @@ class VectorIndex:
 def bitmap(keep: Allowed) -> Any:
     """The selected rows as FAISS knows them."""
     return python.IDSelectorBitmap(np.packbits(keep.mask, bitorder="little"))
-
-
-def _gpu_index(resources: Any, halves: NDArray[np.float16], keep: Allowed | None) -> Any:
-    """The rows, or the selected ones, as a flat index of 16-bit floats on the GPU."""
-    config = faiss.GpuIndexFlatConfig()
-    config.useFloat16 = True
-    on_gpu = faiss.GpuIndexFlatIP(resources, halves.shape[1], config)
-    rows = np.arange(len(halves)) if keep is None else keep.rows
-    for start in range(0, len(rows), 1 << 18):
-        on_gpu.add(halves[rows[start : start + (1 << 18)]].astype(np.float32))
-    return on_gpu

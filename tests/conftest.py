@@ -18,6 +18,7 @@ from click.testing import CliRunner, Result
 
 from indexer.build import build
 from indexer.cli import main
+from indexer.gpu import Card
 from indexer.search import Searcher
 from indexer.settings import Settings
 from model.encoder import Encoder
@@ -120,6 +121,16 @@ def write_corpus(path: Path, papers: Sequence[Any]) -> Path:
     """A corpus file of JSON lines."""
     path.write_text("".join(json.dumps(paper) + "\n" for paper in papers), encoding="utf-8")
     return path
+
+
+def cpu_card(free: int) -> Card:
+    """A GPU's card, played by FAISS's CPU classes, with so many bytes that are said to be free."""
+
+    def coded(dimension: int, lists: int, parts: int) -> Any:
+        centres = faiss.IndexFlatIP(dimension)
+        return faiss.IndexIVFPQ(centres, dimension, lists, parts, 8, faiss.METRIC_INNER_PRODUCT)
+
+    return Card(free, faiss.IndexFlatIP, coded)
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:

@@ -372,7 +372,7 @@ def test_the_commands_publish_and_search(invoke: Callable[..., Result], root: Pa
 
 def test_the_vectors_of_a_file_are_those_of_faiss(root: Path, published: Address) -> None:
     generation = Store(root).open()
-    exact = VectorIndex(generation.path / "vectors.faiss", "cpu")
+    exact = VectorIndex(generation.path / "vectors.faiss")
     there = MilvusVectors(published, generation.manifest, PaperTable(generation.path / "papers.arrow"), root)
     queries = np.random.default_rng(3).standard_normal((50, exact.dimension)).astype(np.float32)
     scores, rows = exact.search(queries, 10)

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 from click.testing import Result
-from conftest import write_corpus
+from conftest import cpu_card, write_corpus
 from numpy.typing import NDArray
 
 from data.contexts import Context
@@ -50,14 +50,14 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Vectors, dict[
     folder = tmp_path_factory.mktemp("lists")
     stored = clustered(COUNT, 0)
     vectors.write(folder / "vectors.faiss", DIMENSION, [stored])
-    facts = kinds.write(folder, "lists", "cpu", lambda: clustered(100, 1), lambda *_: None)
+    facts = kinds.write(folder, "lists", None, lambda: clustered(100, 1), lambda *_: None)
     return folder, stored, facts
 
 
 @pytest.fixture(scope="module")
 def lists(made: tuple[Path, Vectors, dict[str, Any]]) -> Lists:
     folder, _, facts = made
-    opened = kinds.opened(folder, facts, "cpu")
+    opened = kinds.opened(folder, facts, None)
     assert isinstance(opened, Lists)
     return opened
 
@@ -70,17 +70,19 @@ def selection(folder: Path, mask: Sequence[bool] | NDArray[np.bool_]) -> Selecti
 
 
 @pytest.mark.parametrize(
-    ("asked", "count", "device", "kind"),
+    ("asked", "count", "free", "kind"),
     [
-        ("auto", kinds.EXACT_UP_TO, "cpu", "exact"),
-        ("auto", kinds.EXACT_UP_TO + 1, "cpu", "lists"),
-        ("auto", 10 * kinds.EXACT_UP_TO, "cuda", "exact"),
-        ("exact", 10**9, "cpu", "exact"),
-        ("lists", 10, "cuda", "lists"),
+        ("auto", kinds.EXACT_UP_TO, None, "exact"),
+        ("auto", kinds.EXACT_UP_TO + 1, None, "lists"),
+        ("auto", 10_000_000, 10_000_000_000, "exact"),  # 7.7 GB of vectors in 8 GB
+        ("auto", 11_000_000, 10_000_000_000, "lists"),
+        ("auto", kinds.EXACT_UP_TO, 0, "exact"),
+        ("exact", 10**9, None, "exact"),
+        ("lists", 10, 10_000_000_000, "lists"),
     ],
 )
-def test_size_and_device_choose_the_kind(asked: kinds.Kind, count: int, device: str, kind: str) -> None:
-    assert kinds.chosen(asked, count, device) == kind
+def test_size_and_memory_choose_the_kind(asked: kinds.Kind, count: int, free: int | None, kind: str) -> None:
+    assert kinds.chosen(asked, count, 384, None if free is None else cpu_card(free)) == kind
 
 
 @pytest.mark.parametrize("k", [1, 10, K, 300, 1000])
@@ -153,7 +155,7 @@ def test_an_effort_that_cannot_reach_the_recall_says_so(
 ) -> None:
     monkeypatch.setattr(nearest, "DEPTHS", (1.0,))  # the codes alone: no exact vectors to order by
     monkeypatch.setattr(nearest, "COVERED", (0.5,))
-    exact = VectorIndex(made[0] / "vectors.faiss", "cpu")
+    exact = VectorIndex(made[0] / "vectors.faiss")
     assert nearest.write(tmp_path / "short", exact, clustered(20, 1))["recall"] < LEAST_RECALL
 
 
@@ -190,12 +192,15 @@ def test_an_update_keeps_the_kind_the_centres_and_the_queries(
     generation, counts, _ = update(root, Change(remove=(gone,)))
     assert counts.withdrawn == 1
     assert generation.manifest.vectors["kind"] == "lists"
-    opened = kinds.opened(generation.path, generation.manifest.vectors, "cpu")
+    opened = kinds.opened(generation.path, generation.manifest.vectors, None)
     assert len(opened) == generation.manifest.papers
     _, rows = opened.search(opened.stored(range(len(opened))), 1)
     assert rows[:, 0].tolist() == list(range(len(opened)))
     queries = [(folder / "lists" / "queries.npy").read_bytes() for folder in (before, generation.path)]
     assert queries[0] == queries[1]
+    exact = VectorIndex(generation.path / "vectors.faiss")
+    kept = nearest.answers_of(generation.path / "lists", exact)
+    assert kept.tolist() == exact.search(nearest.queries_of(generation.path / "lists"), 300)[1].tolist()
 
 
 def test_an_index_of_exact_vectors_gets_lists_when_it_outgrows_them(

@@ -23,9 +23,9 @@ def unit(count: int, dimension: int, seed: int = 0) -> Vectors:
     return np.ascontiguousarray(drawn / np.linalg.norm(drawn, axis=1, keepdims=True))
 
 
-def written(path: Path, stored: Vectors, device: str = "cpu") -> VectorIndex:
+def written(path: Path, stored: Vectors) -> VectorIndex:
     vectors.write(path / "vectors.faiss", stored.shape[1], [stored])
-    return VectorIndex(path / "vectors.faiss", device)
+    return VectorIndex(path / "vectors.faiss")
 
 
 def selection(folder: Path, mask: Sequence[bool] | NDArray[np.bool_]) -> Selection:
@@ -63,8 +63,8 @@ def test_search_gives_the_rows_and_scores_of_brute_force(
 def test_blocks_are_stored_in_their_order(tmp_path: Path) -> None:
     stored = unit(100, 16)
     count = vectors.write(tmp_path / "v", 16, [stored[:1], stored[1:70], stored[70:]])
-    assert count == len(VectorIndex(tmp_path / "v", "cpu")) == 100
-    _, rows = VectorIndex(tmp_path / "v", "cpu").search(stored, 1)
+    assert count == len(VectorIndex(tmp_path / "v")) == 100
+    _, rows = VectorIndex(tmp_path / "v").search(stored, 1)
     assert rows[:, 0].tolist() == list(range(100))
 
 
@@ -141,56 +141,3 @@ def test_a_value_that_is_not_finite_is_refused(tmp_path: Path, value: float) -> 
 def test_a_full_disk_is_an_os_error(count: int) -> None:
     with pytest.raises(OSError, match=r"No space left|could not write 50,000 vectors"):
         vectors.write(Path("/dev/full"), 16, [unit(count, 16)])
-
-
-def test_cuda_without_a_gpu_is_refused_with_what_to_do(tmp_path: Path) -> None:
-    import faiss
-
-    if getattr(faiss, "get_num_gpus", int)():
-        pytest.skip("this machine has a GPU")
-    with pytest.raises(UserError, match="faiss sees no GPU; use --device cpu") as refused:
-        written(tmp_path, unit(5, 16), "cuda")
-    assert "\n" not in str(refused.value)
-
-
-def test_auto_takes_the_cpu_where_there_is_no_gpu(tmp_path: Path) -> None:
-    import faiss
-
-    expected = "cuda" if getattr(faiss, "get_num_gpus", int)() else "cpu"
-    assert written(tmp_path, unit(5, 16), "auto").device == expected
-
-
-@pytest.mark.gpu
-@pytest.mark.parametrize(("count", "dimension", "k"), [(5000, 384, 10), (300_000, 64, 300), (3, 768, 5)])
-def test_the_gpu_gives_the_answers_of_the_cpu(tmp_path: Path, count: int, dimension: int, k: int) -> None:
-    stored, queries = unit(count, dimension), unit(64, dimension, seed=1)
-    cpu = written(tmp_path, stored)
-    gpu = VectorIndex(tmp_path / "vectors.faiss", "cuda")
-    assert gpu.device == "cuda"
-    scores, _ = cpu.search(queries, k)
-    gpu_scores, gpu_rows = gpu.search(queries, k)
-    np.testing.assert_allclose(gpu_scores, scores, atol=HALF)
-    # Rows may change places only with rows of nearly the same score.
-    own = np.array([cpu.score(query, found.tolist()) for query, found in zip(queries, gpu_rows, strict=True)])
-    np.testing.assert_allclose(own, scores, atol=HALF)
-    assert all(len(set(found)) == len(found) for found in gpu_rows.tolist())
-
-
-@pytest.mark.gpu
-@pytest.mark.parametrize("share", [0.5, 0.1, 0.01, 0.001, 0.0001])
-def test_a_selection_is_searched_as_if_it_were_all_on_a_gpu(tmp_path: Path, share: float) -> None:
-    stored, queries = unit(100_000, 64).astype(np.float16).astype(np.float32), unit(64, 64, seed=1)
-    keep = selection(tmp_path, np.random.default_rng(2).random(len(stored)) < share)
-    index = written(tmp_path, stored, "cuda")
-    for _ in range(2):  # the second time from the vectors that were gathered the first time
-        _, rows = index.search(queries, 100, keep)
-        assert keep.mask[rows].all()
-        expected = filtered(stored, queries, 100, keep)
-        found = [len(set(a) & set(b)) for a, b in zip(rows.tolist(), expected.tolist(), strict=True)]
-        assert sum(found) >= 0.99 * expected.size
-
-
-@pytest.mark.gpu
-def test_a_k_that_the_gpu_cannot_answer_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(UserError, match="k is 3000; a GPU index answers at most 2048"):
-        written(tmp_path, unit(4000, 16), "cuda").search(unit(1, 16), 3000)

@@ -24,7 +24,7 @@ def written(index: Path, work: Path, count: int) -> np.ndarray:
     path = work / f"vectors-{count}.npy"
     if not path.exists():
         generation = Store(index).open()
-        real = vectors.VectorIndex(generation.path / "vectors.faiss", "cpu")
+        real = vectors.VectorIndex(generation.path / "vectors.faiss")
         sample = real.stored(np.arange(0, len(real), max(1, len(real) // BLOCK)))
         values, axes = np.linalg.eigh(np.cov(sample.T))
         shape = (axes * np.sqrt(np.maximum(values, 0) / values.sum())).T.astype(np.float32)

@@ -40,7 +40,7 @@ def cut(source: Path, root: Path, papers: int) -> None:
     generation = Store(source).open()
     table = PaperTable(generation.path / "papers.arrow")
     papers = min(papers, len(table))
-    old = vectors.VectorIndex(generation.path / "vectors.faiss", "cpu")
+    old = vectors.VectorIndex(generation.path / "vectors.faiss")
     starts = [(start, min(start + STEP, papers)) for start in range(0, papers, STEP)]
     store = Store(root)
     with store.writing():

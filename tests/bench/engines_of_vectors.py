@@ -60,8 +60,8 @@ def ours(kind: str) -> Engine:
 
         path, facts = folder / "vectors.faiss", {}
         seconds, _ = timed(lambda: vectors.write(path, stored.shape[1], _parts(stored)))
-        more, facts = timed(lambda: kinds.write(folder, kind, "cpu", lambda: queries, lambda *_: None))
-        index = kinds.opened(folder, facts, "cpu")
+        more, facts = timed(lambda: kinds.write(folder, kind, None, lambda: queries, lambda *_: None))
+        index = kinds.opened(folder, facts, None)
         size = sum(file.stat().st_size for file in folder.rglob("*") if file.is_file())
         return lambda query: index.search(query, K)[1], {
             "build_s": seconds + more,

@@ -37,7 +37,7 @@ def main() -> None:
         print(f"bench-gpu SKIPPED: {reason}")
         return
     from data.table import PaperTable
-    from indexer import vectors
+    from indexer import gpu, vectors
     from indexer.store import Store
     from model.encoder import Encoder
 
@@ -47,7 +47,11 @@ def main() -> None:
     path = asked.work / "vectors.faiss"
     blocks = (stored[start : start + (1 << 16)] for start in range(0, len(stored), 1 << 16))
     vectors.write(path, stored.shape[1], blocks)
-    index = vectors.VectorIndex(path, "cuda")
+    card = gpu.card_of("cuda")
+    index = card and gpu.exactly(vectors.VectorIndex(path), card)
+    if index is None:
+        print(f"bench-gpu SKIPPED: {asked.size:,} vectors do not fit the GPU's memory")
+        return
     singly, rows = one_by_one(lambda query: index.search(query, K)[1], queries)
     many = np.resize(queries, (TOGETHER, queries.shape[1]))
     seconds, _ = timed(lambda: index.search(many, K))

@@ -101,7 +101,7 @@ def filters(index: Path, work: Path, size: int) -> Row:
     """What filters let through, what a search of the vectors takes with them, and its recall."""
     searcher = Searcher(Settings(index=built(index, work, size)))
     papers, source = searcher.snapshot.papers, searcher.snapshot.vectors
-    exact = VectorIndex(searcher.snapshot.path / "vectors.faiss", "cpu")
+    exact = VectorIndex(searcher.snapshot.path / "vectors.faiss")
     asked = corpus_of_vectors.queries(index, work)[::20]
     rng = np.random.default_rng(0)
     allowed: dict[str, Allowed] = {

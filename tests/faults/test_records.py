@@ -248,8 +248,8 @@ def into_a_shard(harm: Harm, place: int, encoder: Encoder, source: Path, index: 
     harmed = pa.FixedSizeListArray.from_arrays(content.ravel(), 32)
     pq.write_table(rows.set_column(1, "vector", harmed), shard)
     built.append(build(str(source), root, encoder, shard=8))
-    made = vectors.VectorIndex(Store(root).open().path / "vectors.faiss", "cpu").stored(range(30))
-    whole = vectors.VectorIndex(Store(index).open().path / "vectors.faiss", "cpu").stored(range(30))
+    made = vectors.VectorIndex(Store(root).open().path / "vectors.faiss").stored(range(30))
+    whole = vectors.VectorIndex(Store(index).open().path / "vectors.faiss").stored(range(30))
     return "" if np.array_equal(made, whole) else "another vector"
 
 
@@ -263,4 +263,4 @@ def out_of_the_index(
     made.add(stored)
     path = folder / f"out-{place}"
     faiss.write_index(made, str(path))
-    return refused(lambda: vectors.VectorIndex(path, "cpu"), str(path), "build the index again")
+    return refused(lambda: vectors.VectorIndex(path), str(path), "build the index again")

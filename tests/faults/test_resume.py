@@ -61,7 +61,7 @@ def test_a_build_killed_half_way_uses_its_shards_again(
     assert code == 0, err
     resumed, whole = (Store(tmp_path / name).open().path for name in ("killed", "whole"))
     ids = [PaperTable(path / "papers.arrow").ids() for path in (resumed, whole)]
-    vectors = [VectorIndex(path / "vectors.faiss", "cpu").stored(range(300)) for path in (resumed, whole)]
+    vectors = [VectorIndex(path / "vectors.faiss").stored(range(300)) for path in (resumed, whole)]
     assert ids[0] == ids[1] == [paper["id"] for paper in papers]
     assert np.array_equal(vectors[0], vectors[1])
     proof.note = f"{reused} of {half} finished shards reused"
