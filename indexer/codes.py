@@ -19,7 +19,7 @@ import numpy as np
 from data.filter import Allowed
 from indexer import nearest
 from indexer.gpu import MOST, Card, fitted
-from indexer.nearest import BLOCK, KS, MARGIN, ROUNDS, TOGETHER, Lists
+from indexer.nearest import BLOCK, KS, ROUNDS, TOGETHER, Lists
 from indexer.settings import LEAST_RECALL
 from indexer.vectors import Rows, VectorIndex, check_queries, python
 from model.encoder import Vectors
@@ -28,6 +28,7 @@ LISTS = 2 * MOST  # at most, so that it can look at half of the rows: of 3,000,0
 PARTS = (96, 64, 56, 48, 40, 32, 28, 24, 20, 16, 12, 8, 4, 3, 2, 1)  # bytes of a code that FAISS knows there
 ROW = 4  # bytes of a row besides its code
 GROWS = 2  # times the memory, since a list grows by doubling
+MARGIN = 0.004  # above LEAST_RECALL: more than the lists', whose efforts go in steps and overshoot
 CANDIDATE = 5000  # codes that are looked at in the time of comparing one exact vector: assumed, not measured
 
 

@@ -87,7 +87,7 @@ def opened(folder: Path, facts: dict[str, Any], card: Card | None) -> VectorSour
         if coded := codes.by_codes(lists, exact, card, measured):
             if coded.recall < LEAST_RECALL:
                 log.warning(
-                    "vectors coded for the GPU find %.3f of the exact answers, below %s that is aimed at",
+                    "vectors coded for the GPU find %.4f of the exact answers, below %s that is aimed at",
                     coded.recall,
                     LEAST_RECALL,
                 )

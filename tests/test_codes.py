@@ -188,7 +188,7 @@ def test_codes_that_fall_short_say_so(
     assert isinstance(opened, Codes)
     assert opened.recall < LEAST_RECALL
     (line,) = caplog.messages
-    assert line.startswith(f"vectors coded for the GPU find {opened.recall:.3f} of the exact answers")
+    assert line.startswith(f"vectors coded for the GPU find {opened.recall:.4f} of the exact answers")
 
 
 def test_an_index_of_before_without_answers_is_measured_all_the_same(
