@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from indexer.vectors import Rows
 
 CANDIDATES = 300  # of the vectors, and of the words
-LEXICAL_WEIGHT = 0.1  # on dev hit@10 is .515 with 0, .523 with .06, .517 with .1, .487 with .2
+LEXICAL_WEIGHT = 0.1  # on dev hit@10 is .515 with 0, .526 with .06 and with .1, .523 with .14
 UNLEARNED_WEIGHT = 0.2  # with an encoder that was not trained for citations: .253 with .1, .266 with .2
 PROFILE_WEIGHT = 0.3  # on dev hit@10 is .552 with .1, .567 with .2, .573 with .3, .563 with .5
 LONG = 30.0  # words of a sentence
@@ -25,7 +25,7 @@ SCORED = 20.0  # a BM25 score
 ABSENT = -1.0  # the gap to the best of a paper that is not cited, which is beyond any cosine's
 
 FEATURES = (
-    "cosine", "cosine gap", "cosine rank", "bm25", "bm25 share", "bm25 rank",
+    "cosine", "cosine gap", "cosine rank", "bm25", "bm25 share", "bm25 rank", "title",
     "cited", "citations", "profile", "profile gap", "nearest", "nearest gap", "words", "words share",
     "best cosine", "best bm25", "best profile", "best nearest", "best words", "length",
     "evidence", "texts", "draft", "draft cosine", "draft gap", "draft profile",
@@ -56,7 +56,8 @@ NO_DRAFT = Draft()
 class Pool:
     """The candidates of one context; each array has the shape (candidates,).
 
-    `dense` is the cosine, `bm25` the score, 0 for what BM25 did not find. `cited`, `profile`, `nearest`
+    `dense` is the cosine, `bm25` the score; `title` is the share of the title's words, and of others that
+    the abstract stresses, that the context has: see indexer.lexical.Matches. `cited`, `profile`, `nearest`
     and `words` are what indexer.evidence.Said has of them. `draft` is the cosine with the draft, if it was
     given, and `draft_profile` its cosine with the profile. `length` is that of the context in words;
     `evidence` and `texts` tell whether the index knows citations, and their sentences.
@@ -65,6 +66,7 @@ class Pool:
     rows: "Rows"
     dense: Vectors
     bm25: Vectors
+    title: Vectors
     cited: NDArray[np.int64]
     profile: Vectors
     nearest: Vectors
@@ -105,7 +107,7 @@ class Pool:
 
         columns = (
             self.dense, self.dense - best(self.dense), _log_rank(self.dense),
-            self.bm25 / SCORED, self.share, _log_rank(self.bm25),
+            self.bm25 / SCORED, self.share, _log_rank(self.bm25), self.title,
             known, np.log1p(self.cited),
             self.profile, np.where(known, self.profile - best(self.profile), ABSENT),
             self.nearest, np.where(known, self.nearest - best(self.nearest), ABSENT),
@@ -123,10 +125,9 @@ def _share(scores: Vectors) -> Vectors:
 
 
 def _log_rank(scores: Vectors) -> Vectors:
-    """log(1 + rank), the best having rank 0; equal scores in the order of the pool."""
-    ranks = np.empty(len(scores), np.float32)
-    ranks[np.argsort(-scores, kind="stable")] = np.arange(len(scores))
-    return np.log1p(ranks)
+    """log(1 + how many are better): equal scores have one rank, so that the corpus's order says nothing."""
+    better = len(scores) - np.searchsorted(np.sort(scores), scores, side="right")
+    return np.log1p(better.astype(np.float32))
 
 
 def pools(
@@ -137,21 +138,24 @@ def pools(
     keep: Selection | None,
     drafts: Sequence[Draft],
     use: Use,
+    titles: bool = True,
 ) -> Iterator[Pool]:
     """The candidates of each context, at least `k` from each source: vectors, words and known citations.
 
-    `queries` are the contexts' vectors, shape (contexts, dimension).
+    `queries` are the contexts' vectors, shape (contexts, dimension). Without `titles` their words are not
+    looked at, for who asks for no features.
     """
     k = max(k, CANDIDATES)
     dense, dense_rows = snapshot.vectors.search(queries, k, keep)
-    bm25, bm25_rows = snapshot.words.search([query_text(c) for c in contexts], k, keep)
-    bm25_rows = np.where(bm25 > 0, bm25_rows, -1)
+    matches = snapshot.words.matches([query_text(c) for c in contexts])
     evidence = snapshot.evidence if use != "nothing" else None
     if evidence:
         near = evidence.near(queries, keep)
         worded = evidence.worded([c.text if use == "texts" else "" for c in contexts])
-    for number, (context, query, draft) in enumerate(zip(contexts, queries, drafts, strict=True)):
-        parts = [dense_rows[number], bm25_rows[number]]
+    asked = zip(contexts, queries, drafts, matches, strict=True)
+    for number, (context, query, draft, words) in enumerate(asked):
+        best = words.best(k, keep)
+        parts = [dense_rows[number], best[words.scores[best] > 0]]
         if evidence:
             parts += [near[number], evidence.cited_in(worded[number][0])]
         rows = np.unique(np.concatenate(parts))
@@ -166,7 +170,8 @@ def pools(
         yield Pool(
             rows=rows,
             dense=cosines,
-            bm25=_looked_up(rows, bm25_rows[number], bm25[number]),
+            bm25=words.scores[rows],
+            title=words.stressed(rows) if titles else nothing,
             cited=said.cited if said else np.zeros(len(rows), np.int64),
             profile=said.profile if said else nothing,
             nearest=said.nearest if said else nothing,

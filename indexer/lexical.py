@@ -13,6 +13,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
+from typing import Any
 
 import bm25s
 import numpy as np
@@ -28,6 +29,7 @@ from model.encoder import Vectors
 K1, B = 1.5, 0.75
 TITLE_WEIGHT = 3
 COUNTS, LENGTHS = "counts.npy", "lengths.npy"  # what the scores were made of, for the next update
+STRESSED = "stressed.npy"  # the weight of each text's stressed words
 MOST = 0xFFFF  # times that a word counts in one text
 ROW = 0xFFFFFFFF
 PORTION = 1 << 20  # postings that an update looks at together
@@ -182,7 +184,7 @@ def _merge(
     vocabulary: dict[str, int],
 ) -> None:
     count = len(lengths)
-    idf = np.log(1 + (count - frequency + 0.5) / (frequency + 0.5))
+    idf = _idf(count, frequency)
     norm = K1 * (1 - B + B * lengths / max(lengths.mean(), 1e-9))
     start = np.concatenate([[0], np.cumsum(frequency)])
     free = start[:-1].copy()
@@ -201,6 +203,7 @@ def _merge(
         counts[place] = tf
         free[found] += runs
     np.save(folder / LENGTHS, lengths)
+    np.save(folder / STRESSED, _stressed(idf, start, indices, counts, count))
     retriever = bm25s.BM25(k1=K1, b=B)
     retriever.nonoccurrence_array = None  # only the forms BM25L and BM25+ have one
     retriever.scores = {"data": data, "indices": indices, "indptr": start, "num_docs": count}
@@ -208,6 +211,11 @@ def _merge(
     retriever.save(str(folder), show_progress=False)
     for file in scratch:
         file.unlink()
+
+
+def _idf(count: int, frequency: Any) -> Any:
+    """The weight of a word that so many of `count` texts have: a number, or an array of them."""
+    return np.log(1 + (count - frequency + 0.5) / (frequency + 0.5))
 
 
 def _mapped(path: Path, kind: type, size: int) -> np.ndarray:
@@ -219,15 +227,103 @@ def _mapped(path: Path, kind: type, size: int) -> np.ndarray:
     return array
 
 
+def _stressed(
+    idf: NDArray[np.float64],
+    start: NDArray[np.int64],
+    rows: NDArray[np.int32],
+    counts: NDArray[np.uint16],
+    texts: int,
+) -> Vectors:
+    """The weight of each text's stressed words, shape (texts,): those of its title, see `is_stressed`."""
+    total = np.zeros(texts)
+    weights = _weights(idf)
+    for begin in range(0, int(start[-1]), PORTION):
+        end = min(begin + PORTION, int(start[-1]))
+        there = np.flatnonzero(is_stressed(counts[begin:end]))
+        token = np.searchsorted(start, begin + there, side="right") - 1
+        total += np.bincount(rows[begin:end][there], weights[token], texts)
+    return total.astype(np.float32)
+
+
+def _weights(idf: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Rounded, so that their sums are the same in any order."""
+    return np.asarray(np.round(idf * 4096) / 4096)
+
+
+def is_stressed(counts: NDArray[np.uint16]) -> NDArray[np.bool_]:
+    """Whether a word that occurs so often is one of the title's, or as frequent as if it were."""
+    return np.asarray(counts >= TITLE_WEIGHT)
+
+
+class Matches:
+    """What the texts of an index share with one query."""
+
+    def __init__(self, index: "LexicalIndex", tokens: Sequence[int]) -> None:
+        self._index, self._tokens = index, tokens
+        self.scores: Vectors = index.scores(tokens)
+        """The BM25 score of every row."""
+
+    def best(self, k: int, keep: Selection | None = None) -> NDArray[np.int64]:
+        """The min(k, rows) best rows (of those of `keep`), best first, equal ones in the corpus's order."""
+        if keep is None:
+            return _best(self.scores, min(k, len(self.scores)))
+        return keep.rows[_best(self.scores[keep.rows], min(k, len(keep)))]
+
+    def stressed(self, rows: NDArray[np.int64]) -> Vectors:
+        """The share of each row's stressed words, by their weight, that the query has; shape (rows,).
+
+        All 0 in an index of before these were kept; an update adds them.
+        """
+        return self._index.stressed(self._tokens, rows)
+
+
 class LexicalIndex:
     """The BM25 index of one generation, memory-mapped."""
 
     def __init__(self, folder: Path) -> None:
         self._retriever = bm25s.BM25.load(str(folder), mmap=True)
         self._count = int(self._retriever.scores["num_docs"])
+        self._start = np.asarray(self._retriever.scores["indptr"], np.int64)
+        self._rows = self._retriever.scores["indices"]
+        self._stressed: Vectors | None = None  # not of an index that was written before November 22, 2026
+        if (folder / STRESSED).exists():
+            self._counts = np.load(folder / COUNTS, mmap_mode="r")
+            self._stressed = np.load(folder / STRESSED, mmap_mode="r")
 
     def __len__(self) -> int:
         return self._count
+
+    def matches(self, texts: Sequence[str]) -> Iterator[Matches]:
+        """What each text shares with the rows; one at a time, each as large as the corpus."""
+        for words in bm25s.tokenize(
+            list(texts),
+            stopwords="en",
+            stemmer=Stemmer.Stemmer("english"),
+            return_ids=False,
+            show_progress=False,
+        ):
+            yield Matches(self, self._retriever.get_tokens_ids(words))
+
+    def scores(self, tokens: Sequence[int]) -> Vectors:
+        """The BM25 score of every row for these words."""
+        scores: Vectors = self._retriever.get_scores_from_ids(tokens)
+        return scores
+
+    def stressed(self, tokens: Sequence[int], rows: NDArray[np.int64]) -> Vectors:
+        """See Matches."""
+        found = np.zeros(len(rows), np.float32)
+        if self._stressed is None:
+            return found
+        place = np.full(self._count, -1, np.int32)
+        place[rows] = np.arange(len(rows))
+        for token in set(tokens):
+            begin, end = self._start[token], self._start[token + 1]
+            # Of an index that was updated, the rows of a word are not in order.
+            at = place[self._rows[begin:end]]
+            here = np.flatnonzero(at >= 0)
+            here = here[is_stressed(self._counts[begin + here])]
+            found[at[here]] += _weights(_idf(self._count, end - begin))
+        return np.asarray(found / np.maximum(self._stressed[rows], 1e-6), np.float32)
 
     def search(
         self, texts: Sequence[str], k: int, keep: Selection | None = None
@@ -239,17 +335,9 @@ class LexicalIndex:
         """
         k = min(k, self._count if keep is None else len(keep))
         scores, rows = np.zeros((len(texts), k), np.float32), np.zeros((len(texts), k), np.int64)
-        tokens = bm25s.tokenize(
-            list(texts),
-            stopwords="en",
-            stemmer=Stemmer.Stemmer("english"),
-            return_ids=False,
-            show_progress=False,
-        )
-        for number, words in enumerate(tokens):
-            every = self._retriever.get_scores_from_ids(self._retriever.get_tokens_ids(words))
-            best = _best(every, k) if keep is None else keep.rows[_best(every[keep.rows], k)]
-            rows[number], scores[number] = best, every[best]
+        for number, found in enumerate(self.matches(texts)):
+            rows[number] = found.best(k, keep)
+            scores[number] = found.scores[rows[number]]
         return scores, rows
 
 

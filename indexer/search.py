@@ -234,7 +234,7 @@ class Searcher:
         learned = self.ranker(snapshot)
         fitted = learned if ranking in ("best", RERANKED) else None
         use = "nothing" if ranking == "hybrid" else use
-        found = self.pools(contexts, k, snapshot, keep, drafts, use, read_drafts=fitted is not None)
+        found = self.pools(contexts, k, snapshot, keep, drafts, use, learned=fitted is not None)
         depth = max(k, second.depth) if second else k
         profile = PROFILE_WEIGHT if ranking != "hybrid" else 0.0
         words = LEXICAL_WEIGHT if learned else UNLEARNED_WEIGHT
@@ -249,21 +249,22 @@ class Searcher:
         keep: Filter | None = None,
         drafts: Sequence[Paper | None] | None = None,
         use: Use = "texts",
-        read_drafts: bool = True,
+        learned: bool = True,
         queries: Vectors | None = None,
     ) -> Iterator[Pool]:
         """The candidates of each context with what is known of them: see indexer.candidates.
 
-        `queries` are the contexts' vectors where they were encoded before.
+        `queries` are the contexts' vectors where they were encoded before; `learned` says that a ranker will
+        ask for the features, some of which cost time.
         """
         read: dict[Paper | None, Draft] = {None: NO_DRAFT}
         for draft in drafts or ():
             if draft and draft not in read:
-                read[draft] = self._read(draft, snapshot, read_drafts)
+                read[draft] = self._read(draft, snapshot, learned)
         own = [read[draft] for draft in drafts] if drafts else [NO_DRAFT] * len(contexts)
         if queries is None:
             queries = self.encode(contexts, snapshot)
-        return pools(snapshot, contexts, queries, k, snapshot.select(keep), own, use)
+        return pools(snapshot, contexts, queries, k, snapshot.select(keep), own, use, learned)
 
     def _read(self, draft: Paper, snapshot: Snapshot, with_text: bool) -> Draft:
         vector = None

@@ -20,7 +20,7 @@ from data.files import read_shipped, write_atomically
 
 Floats = NDArray[np.float32]
 FILE = Path(__file__).parent / "weights" / "ranker.safetensors"
-SHA256 = "3792e465bb3041c49895405ebed3502f9c268607dcae1e2836b23896f565ccbd"
+SHA256 = "c968d436cd343818d1af3be5863f8b2a2625d599b50d0d29b5598399918f0090"
 SHOWN = 10  # hits of a context whose probabilities a reader sees, and which are set right
 _TENSORS = ("mean", "spread", "hidden", "bias", "out", "linear", "null", "null_bias", "slope", "shift")
 

@@ -100,6 +100,9 @@ def test_an_update_scores_as_the_texts_written_anew_to_the_bit(
     assert len(updated) == len(origin)
     for mine, theirs in zip(updated.search(QUERIES, 400), whole.search(QUERIES, 400), strict=True):
         np.testing.assert_array_equal(mine, theirs)
+    every = np.arange(len(origin))
+    for mine, theirs in zip(updated.matches(QUERIES), whole.matches(QUERIES), strict=True):
+        np.testing.assert_array_equal(mine.stressed(every), theirs.stressed(every))
     words = [json.loads((tmp_path / n / "vocab.index.json").read_bytes()) for n in ("new", "whole")]
     assert set(words[0]) - {""} == set(words[1]) - {""}
 
@@ -184,3 +187,31 @@ def test_the_best_of_many_are_those_of_a_whole_sort(share: float, k: int) -> Non
     scores[chosen] = rng.integers(1, 60, chosen.sum()) / 4  # many are equal
     expected = np.lexsort((np.arange(len(scores)), -scores))[:k]
     np.testing.assert_array_equal(lexical._best(scores, k), expected)
+
+
+def test_the_share_of_the_title_s_words_that_a_text_has(tmp_path: Path) -> None:
+    titles = ["Graph networks", "Storms", "Networks of rivers", ""]
+    abstracts = ["Rivers flow.", "Graph graph graph, and storms.", "A graph.", "Rivers."]
+    corpus = [
+        lexical.text_of(Paper(str(n), t, a)) for n, (t, a) in enumerate(zip(titles, abstracts, strict=True))
+    ]
+    index = written(tmp_path / "words", corpus)
+    [found] = index.matches(["a storm on a graph of rivers"])
+    weights = {word: np.log(1 + (4 - df + 0.5) / (df + 0.5)) for word, df in (("two", 2), ("three", 3))}
+    first = weights["three"] / (weights["three"] + weights["two"])  # graph, of graph and networks
+    # Storms and, thrice in the abstract, graph; rivers, of networks and rivers; of no title nothing.
+    third = weights["three"] / (weights["three"] + weights["two"])
+    np.testing.assert_allclose(found.stressed(np.array([0, 1, 2, 3])), [first, 1, third, 0], atol=1e-3)
+    np.testing.assert_allclose(found.stressed(np.array([2, 0])), [third, first], atol=1e-3)
+    [nothing] = index.matches(["of the"])
+    assert not nothing.stressed(np.array([0, 1])).any()
+
+
+def test_an_index_without_stressed_words_says_none(tmp_path: Path, papers: list[dict[str, str]]) -> None:
+    index = written(tmp_path / "words", texts_of(papers))
+    [found] = index.matches(QUERIES[:1])
+    scores = found.scores
+    (tmp_path / "words" / lexical.STRESSED).unlink()
+    [found] = LexicalIndex(tmp_path / "words").matches(QUERIES[:1])
+    np.testing.assert_array_equal(found.scores, scores)
+    assert not found.stressed(np.arange(10)).any()

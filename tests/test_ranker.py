@@ -87,9 +87,9 @@ def test_no_fold_learns_from_its_own_lists(monkeypatch: pytest.MonkeyPatch) -> N
     fit(lists, ("a", "b", "c", "d"), "an encoder", silent)
     every = {example.citing_id for example in lists}
     left_out = [every - seen for seen in trained]
-    assert len(trained) == fitting.FOLDS
+    assert len(trained) == fitting.FOLDS * fitting.EACH
     assert set().union(*left_out) == every
-    assert sum(map(len, left_out)) == len(every)
+    assert sum(map(len, left_out)) == len(every) * fitting.EACH
 
 
 def test_a_ranker_is_saved_and_loaded(fitted: tuple[Ranker, list[np.ndarray]], tmp_path: Path) -> None:
@@ -170,6 +170,7 @@ def pool(**values: object) -> Pool:
         rows=np.array([4, 7, 9]),
         dense=three,
         bm25=np.array([10, 0, 5], np.float32),
+        title=np.array([0.5, 0, 1], np.float32),
         cited=np.array([2, 0, 0]),
         profile=np.array([0.4, 0, 0], np.float32),
         nearest=np.array([0.6, 0, 0], np.float32),
@@ -194,6 +195,7 @@ def test_features_are_what_they_are_called() -> None:
     assert column(some, "cosine gap") == pytest.approx([-0.4, 0, -0.8], abs=1e-4)
     assert column(some, "cosine rank") == pytest.approx(np.log1p([1, 0, 2]).tolist(), abs=1e-4)
     assert column(some, "bm25 share") == [1, 0, 0.5]
+    assert column(some, "title") == [0.5, 0, 1]
     assert column(some, "citations") == pytest.approx([np.log(3), 0, 0], abs=1e-4)
     assert column(some, "profile gap") == [0, -1, -1]
     assert column(some, "best bm25") == [0.5, 0.5, 0.5]
