@@ -159,14 +159,21 @@ class _Postings:
 
     def moved(self, row_of: NDArray[np.int64]) -> Iterator[Part]:
         """The postings at the rows' new places, without those at -1, some million at a time."""
-        marks = np.searchsorted(self._start, np.arange(0, self._start[-1], PORTION), "right") - 1
-        tokens = np.append(np.unique(marks), len(self._start) - 1)
-        for first, last in pairwise(tokens.tolist()):
-            begin, end = self._start[first], self._start[last]
-            token = np.repeat(np.arange(first, last), np.diff(self._start[first : last + 1]))
+        for begin, end, token in _portions(self._start):
             row = row_of[self._rows[begin:end]]
             there = row >= 0
             yield token[there] << 32 | row[there], self._counts[begin:end][there].astype(np.int64)
+
+
+def _portions(start: NDArray[np.int64]) -> Iterator[tuple[int, int, NDArray[np.int64]]]:
+    """Some million postings after the other, those of a word together: from, to, and the token of each."""
+    marks = np.searchsorted(start, np.arange(0, start[-1], PORTION), "right") - 1
+    for first, last in pairwise(np.append(np.unique(marks), len(start) - 1).tolist()):
+        yield (
+            int(start[first]),
+            int(start[last]),
+            np.repeat(np.arange(first, last), np.diff(start[first : last + 1])),
+        )
 
 
 def needed(texts: Sequence[str]) -> int:
@@ -202,6 +209,12 @@ def _merge(
         indices[place] = row
         counts[place] = tf
         free[found] += runs
+    for begin, end, token in _portions(start):
+        posting = token << 32 | indices[begin:end]
+        if (posting[1:] < posting[:-1]).any():  # texts came in between
+            order = np.argsort(posting, kind="stable")
+            for array in (data, indices, counts):
+                array[begin:end] = array[begin:end][order]
     np.save(folder / LENGTHS, lengths)
     np.save(folder / STRESSED, _stressed(idf, start, indices, counts, count))
     retriever = bm25s.BM25(k1=K1, b=B)
@@ -237,11 +250,9 @@ def _stressed(
     """The weight of each text's stressed words, shape (texts,): those of its title, see `is_stressed`."""
     total = np.zeros(texts)
     weights = _weights(idf)
-    for begin in range(0, int(start[-1]), PORTION):
-        end = min(begin + PORTION, int(start[-1]))
+    for begin, end, token in _portions(start):
         there = np.flatnonzero(is_stressed(counts[begin:end]))
-        token = np.searchsorted(start, begin + there, side="right") - 1
-        total += np.bincount(rows[begin:end][there], weights[token], texts)
+        total += np.bincount(rows[begin:end][there], weights[token[there]], texts)
     return total.astype(np.float32)
 
 
@@ -314,15 +325,12 @@ class LexicalIndex:
         found = np.zeros(len(rows), np.float32)
         if self._stressed is None:
             return found
-        place = np.full(self._count, -1, np.int32)
-        place[rows] = np.arange(len(rows))
+        wanted = rows.astype(self._rows.dtype)
         for token in set(tokens):
             begin, end = self._start[token], self._start[token + 1]
-            # Of an index that was updated, the rows of a word are not in order.
-            at = place[self._rows[begin:end]]
-            here = np.flatnonzero(at >= 0)
-            here = here[is_stressed(self._counts[begin + here])]
-            found[at[here]] += _weights(_idf(self._count, end - begin))
+            place = begin + np.minimum(np.searchsorted(self._rows[begin:end], wanted), end - begin - 1)
+            there = (self._rows[place] == wanted) & is_stressed(self._counts[place])
+            found += there * np.float32(_weights(_idf(self._count, end - begin)))
         return np.asarray(found / np.maximum(self._stressed[rows], 1e-6), np.float32)
 
     def search(
