@@ -8,6 +8,8 @@ import numpy as np
 from data.errors import UserError
 from data.table import BATCH, PaperTable
 from indexer import lexical
+from indexer.kinds import QUERIES
+from indexer.nearest import KS
 from indexer.overview import storage
 from indexer.snapshot import EVIDENCE
 from indexer.store import Generation, Manifest
@@ -17,6 +19,7 @@ HALF = 2  # bytes of a stored number, in the shards and in the FAISS index
 ID = 24  # bytes of a paper's id in a shard, about
 CONTEXT = 1000  # bytes of a context and its words, about
 LISTED = 16  # bytes of a row in the lists besides its codes, about
+ROW = 8  # bytes of a row's number
 POSTING = 26  # bytes of a posting while words are written, at most: 16 of them beside the 10 that are kept
 MERGED = 18  # bytes of a posting while they are merged
 SAMPLED = 8  # batches whose words are counted
@@ -77,8 +80,13 @@ def _contexts(citations: int, dimension: int) -> int:
 
 
 def _vectors(count: int, dimension: int, kind: str) -> int:
-    codes = dimension // 4 + LISTED if kind == "lists" else 0
-    return (HALF * dimension + codes) * count
+    exact = HALF * dimension * count
+    if kind != "lists":
+        return exact
+    queries = min(count, QUERIES)  # are kept, with the rows that answer them
+    return (
+        exact + (dimension // 4 + LISTED) * count + queries * (HALF * dimension + ROW * min(count, max(KS)))
+    )
 
 
 def _shards(count: int, dimension: int) -> int:
