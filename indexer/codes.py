@@ -10,7 +10,6 @@ No graph (CAGRA), since it keeps the vectors themselves on the card, as 32-bit f
 
 import math
 import threading
-from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -21,7 +20,7 @@ from indexer import nearest
 from indexer.gpu import MOST, Card, fitted
 from indexer.nearest import BLOCK, KS, ROUNDS, TOGETHER, Lists
 from indexer.settings import LEAST_RECALL
-from indexer.vectors import Rows, VectorIndex, check_queries, python
+from indexer.vectors import OverExact, Rows, VectorIndex, check_queries, python
 from model.encoder import Vectors
 
 LISTS = 2 * MOST  # at most, so that it can look at half of the rows: of 3,000,000 queries need a quarter
@@ -59,7 +58,7 @@ class Probe:
         return Probe(k, math.ceil(self.lists * math.sqrt(k / self.k)), self.depth * k // self.k)
 
 
-class Codes:
+class Codes(OverExact):
     """Codes of all vectors on a card: a VectorSource whose answers have exact scores.
 
     `measured` are queries, (n, dimension), and their rows by exact search: half of them find the least
@@ -69,24 +68,13 @@ class Codes:
     def __init__(
         self, lists: Lists, exact: VectorIndex, card: Card, parts: int, measured: tuple[Vectors, Rows]
     ) -> None:
-        self._lists, self._exact = lists, exact
-        self.dimension = exact.dimension
+        super().__init__(exact)
+        self._lists = lists
         self._one = threading.Lock()  # search at a time, since FAISS's resources serve one
         self._index = _coded(exact, card, parts)
         queries, answers = measured
         self._probes = self._tuned(queries[::2], answers[::2])
         self.recall = min(self._share(probe, queries[1::2], answers[1::2]) for probe in self._probes)
-
-    def __len__(self) -> int:
-        return len(self._exact)
-
-    def stored(self, rows: Sequence[int] | Rows) -> Vectors:
-        """See VectorIndex."""
-        return self._exact.stored(rows)
-
-    def score(self, query: Vectors, rows: Sequence[int] | Rows) -> Vectors:
-        """See VectorIndex."""
-        return self._exact.score(query, rows)
 
     def search(self, queries: Vectors, k: int, keep: Allowed | None = None) -> tuple[Vectors, Rows]:
         """The k rows of each query that come first by inner product, nearly all of them: see Lists."""

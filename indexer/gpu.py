@@ -6,7 +6,7 @@ functions, all else runs as it does in a GPU's, and is tested.
 
 import sys
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any, TypeVar
@@ -16,7 +16,7 @@ import numpy as np
 
 from data.errors import UserError
 from data.filter import Allowed
-from indexer.vectors import FEW, Rows, VectorIndex, check_queries, python
+from indexer.vectors import FEW, OverExact, Rows, VectorIndex, check_queries, python
 from model.encoder import Vectors
 
 SHARE = 0.8  # of the free memory that vectors may take; FAISS keeps up to 1.5 GB for the searches
@@ -89,12 +89,11 @@ def fitted(made: Callable[[], Made]) -> Made | None:
         return None
 
 
-class ExactOnCard:
+class ExactOnCard(OverExact):
     """All vectors as 16-bit floats on a card: a VectorSource, with the CPU's scores within float error."""
 
     def __init__(self, exact: VectorIndex, card: Card) -> None:
-        self._exact = exact
-        self.dimension = exact.dimension
+        super().__init__(exact)
         self._index = _copied(exact, card, None)
 
         @lru_cache(GATHERED)
@@ -103,17 +102,6 @@ class ExactOnCard:
 
         self._gathered = gathered
         self._one = threading.Lock()  # search at a time, since FAISS's resources serve one
-
-    def __len__(self) -> int:
-        return len(self._exact)
-
-    def stored(self, rows: Sequence[int] | Rows) -> Vectors:
-        """See VectorIndex."""
-        return self._exact.stored(rows)
-
-    def score(self, query: Vectors, rows: Sequence[int] | Rows) -> Vectors:
-        """See VectorIndex."""
-        return self._exact.score(query, rows)
 
     def search(self, queries: Vectors, k: int, keep: Allowed | None = None) -> tuple[Vectors, Rows]:
         """See VectorIndex. Selected rows are an index of their own on the card, where there is room."""

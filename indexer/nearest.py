@@ -26,7 +26,7 @@ from numpy.typing import NDArray
 
 from data.filter import Allowed
 from indexer.settings import LEAST_RECALL
-from indexer.vectors import CORES, Rows, VectorIndex, bitmap, check_queries, python, save
+from indexer.vectors import CORES, OverExact, Rows, VectorIndex, bitmap, check_queries, python, save
 from model.encoder import Vectors
 
 KS = (100, 300)  # what a reader asks for at most, and what a hybrid ranking does
@@ -140,14 +140,13 @@ def _emptied(path: Path) -> Any:
     return index
 
 
-class Lists:
+class Lists(OverExact):
     """The approximate index of one generation: a VectorSource, as is the exact one, which it looks into."""
 
     def __init__(self, folder: Path, exact: VectorIndex, efforts: Sequence[Effort]) -> None:
+        super().__init__(exact)
         self._index = python.read_index(str(folder / "lists.faiss"))
-        self._exact = exact
         self._efforts = efforts
-        self.dimension = exact.dimension
         self._centres: Vectors = self._index.quantizer.reconstruct_n(0, self._index.nlist)
         lists = range(self._index.nlist)
         self._sizes = np.array([self._index.invlists.list_size(number) for number in lists])
@@ -155,14 +154,6 @@ class Lists:
 
     def __len__(self) -> int:
         return int(self._index.ntotal)
-
-    def stored(self, rows: Sequence[int] | Rows) -> Vectors:
-        """See VectorIndex."""
-        return self._exact.stored(rows)
-
-    def score(self, query: Vectors, rows: Sequence[int]) -> Vectors:
-        """See VectorIndex."""
-        return self._exact.score(query, rows)
 
     def search(self, queries: Vectors, k: int, keep: Allowed | None = None) -> tuple[Vectors, Rows]:
         """The k rows of each query that come first by inner product, nearly all of them: see VectorIndex.

@@ -157,6 +157,25 @@ class VectorIndex:
         return np.asarray(np.einsum("nd,d->n", vectors, query))  # not by BLAS: see indexer.nearest
 
 
+class OverExact:
+    """A VectorSource that finds rows in a way of its own, and reads and compares them as the exact index."""
+
+    def __init__(self, exact: VectorIndex) -> None:
+        self._exact = exact
+        self.dimension = exact.dimension
+
+    def __len__(self) -> int:
+        return len(self._exact)
+
+    def stored(self, rows: Sequence[int] | Rows) -> Vectors:
+        """See VectorIndex."""
+        return self._exact.stored(rows)
+
+    def score(self, query: Vectors, rows: Sequence[int] | Rows) -> Vectors:
+        """See VectorIndex."""
+        return self._exact.score(query, rows)
+
+
 def bitmap(keep: Allowed) -> Any:
     """The selected rows as FAISS knows them."""
     return python.IDSelectorBitmap(np.packbits(keep.mask, bitorder="little"))

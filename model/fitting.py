@@ -18,9 +18,7 @@ from torch.nn.utils.rnn import pad_sequence
 from model.ranker import SHOWN, Floats, Ranker, calibrated, softmax
 
 FOLDS, HIDDEN, EPOCHS, BATCH, RATE, DECAY = 5, 32, 8, 64, 1e-2, 0.1
-EACH = (
-    3  # networks a fold: with one, the mean of all is better than the one that the probabilities are set by
-)
+EACH = 3  # networks a fold: the mean of many is better than the one by which probabilities would be set
 FAR = -1e9  # the score of what is no candidate
 
 Progress = Callable[[str, int, int, str], None]
