@@ -3,7 +3,7 @@
 A shard's name holds a digest of what went in (encoder, precision, ids and texts) and of what came out, so
 that a finished shard is known by its name and a damaged one by its bytes. Its rows are `paper_id` and
 `vector` (16-bit floats), in the order of the corpus. Whoever encodes them, on this machine or on others,
-calls `encode_shard`, and so leaves the same bytes.
+calls `encode_shard`, and so leaves the same bytes (docs/cluster.md says on what machines).
 """
 
 import contextlib
