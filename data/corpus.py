@@ -9,7 +9,8 @@ import re
 import tempfile
 from array import array
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator, Iterator
+from contextlib import closing
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -21,8 +22,9 @@ from data.clean import FIELDS, Rejected, to_paper
 from data.columns import Block
 from data.errors import UserError, first_line
 from data.filter import Filter
-from data.formats import KNOWN, Record, Seen, cut, reader_of, records
+from data.formats import KNOWN, Record, Seen, cut, is_plain_lines, reader_of, records
 from data.paper import Paper
+from data.parallel import pieces
 from data.semantic_scholar import with_abstracts
 from data.table import PaperTable, PaperWriter
 
@@ -93,8 +95,8 @@ def write(
     """
     reading = Reading()
     hashes = array("q")
-    with PaperWriter(path) as writer:
-        for batch in _batches(source, reading, progress):
+    with PaperWriter(path) as writer, closing(_batches(source, reading, progress)) as batches:
+        for batch in batches:
             kept = batch.filter(pa.array(keep.of_batch(batch))) if keep else batch
             reading.filtered += len(batch) - len(kept)
             hashes.extend(map(hash, kept["paper_id"].to_pylist()))
@@ -113,8 +115,14 @@ def write(
     return reading
 
 
-def _batches(source: str, reading: Reading, progress: Progress | None) -> Iterator[pa.RecordBatch]:
+def _batches(
+    source: str, reading: Reading, progress: Progress | None
+) -> Generator[pa.RecordBatch, None, None]:
     """What `read` gives, as rows."""
+    path = Path(source)
+    if path.is_file() and is_plain_lines(path):
+        yield from _by_pieces(path, reading, progress)
+        return
     block, places = Block(), []
     for place, record in _records(source, lambda seen: progress and progress(seen, reading.read)):
         reading.read += 1
@@ -124,6 +132,18 @@ def _batches(source: str, reading: Reading, progress: Progress | None) -> Iterat
             yield _finished(block, places, reading)
             block, places = Block(), []
     yield _finished(block, places, reading)
+
+
+def _by_pieces(path: Path, reading: Reading, progress: Progress | None) -> Iterator[pa.RecordBatch]:
+    lines = 0
+    for end, piece in pieces(path):
+        reading.read += piece.records
+        for line, reason in piece.rejects:
+            reading.reject(f"line {lines + line}", reason)
+        lines += piece.lines
+        if progress:
+            progress(end, reading.read)
+        yield piece.rows
 
 
 def _finished(block: Block, places: list[str], reading: Reading) -> pa.RecordBatch:

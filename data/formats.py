@@ -5,6 +5,7 @@ import io
 import json
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from math import inf
 from pathlib import Path
 from typing import IO, Any
 
@@ -37,8 +38,15 @@ def records(path: Path, fields: tuple[str, ...], seen: Seen = lambda _: None) ->
     reader = reader_of(path)
     if reader is None:
         raise UserError(f"{path}: unknown format {path.suffix or '(no suffix)'!r} (known: {KNOWN})")
-    try:
+    with readable(path):
         yield from reader(path, fields, seen)
+
+
+@contextmanager
+def readable(path: Path) -> Iterator[None]:
+    """Raises UserError where what is done cannot read the file."""
+    try:
+        yield
     except (OSError, pa.ArrowException, csv.Error) as error:
         reason = cut(first_line(error))
         raise UserError(f"{path}: cannot be read ({reason}); fetch or export it again") from None
@@ -86,22 +94,43 @@ def _opened(path: Path) -> Iterator[tuple[IO[bytes], Callable[[], int]]]:
 
 def _json_lines(path: Path, fields: tuple[str, ...], seen: Seen) -> Iterator[Record]:
     with _opened(path) as (stream, tell):
-        number, empty = 0, True
-        while line := stream.readline(MAX_LINE):
-            number += 1
+        empty = True
+        for number, line in enumerate(lines_of(stream), 1):
             if number % 1000 == 1:
                 seen(tell())
-            if len(line) == MAX_LINE and not line.endswith(b"\n"):
-                _skip_line(stream)
-                yield f"line {number}", Rejected(f"a line of over {MAX_LINE:,} bytes")
+            if isinstance(line, Rejected):
+                yield f"line {number}", line
             elif not line.isspace():
                 if empty and line.lstrip(b"\xef\xbb\xbf \t").startswith(b"["):
                     raise UserError(
                         f"{path}: a JSON array, not JSON lines; convert it with: jq -c '.[]' {path.name}"
                     )
                 empty = False
-                yield f"line {number}", _json(line)
+                yield f"line {number}", json_of(line)
         seen(tell())
+
+
+def lines_of(stream: IO[bytes], most: float = inf) -> Iterator[bytes | Rejected]:
+    """Every line that begins within the next `most` bytes; a Rejected for one of over MAX_LINE."""
+    while most > 0 and (line := stream.readline(MAX_LINE)):
+        most -= len(line)
+        if len(line) == MAX_LINE and not line.endswith(b"\n"):
+            most -= _skip_line(stream)
+            yield Rejected(f"a line of over {MAX_LINE:,} bytes")
+        else:
+            yield line
+
+
+def is_plain_lines(path: Path) -> bool:
+    """Whether a file is JSON lines as they are, of which any can be read without those before it.
+
+    Raises UserError where the file cannot be read.
+    """
+    reader = reader_of(path) if path.suffix not in _COMPRESSED else None
+    with readable(path):
+        lines = reader is _json_lines or (reader is _json_file and _json_items(path) is None)
+        # The first record tells an array, in the way that reading them all does.
+        return lines and any(True for _ in _json_lines(path, (), lambda _: None))
 
 
 def _json_file(path: Path, fields: tuple[str, ...], seen: Seen) -> Iterator[Record]:
@@ -121,7 +150,7 @@ def _json_items(path: Path) -> list[Any] | None:
         while not first.strip(_BLANK) and (line := stream.readline(MAX_LINE)):
             first += line
         start = first.strip(_BLANK)
-        if start.startswith(b"{") and isinstance(record := _json(start), dict):
+        if start.startswith(b"{") and isinstance(record := json_of(start), dict):
             return _listed(record)
         if not start.startswith((b"[", b"{")):
             return None
@@ -131,7 +160,7 @@ def _json_items(path: Path) -> list[Any] | None:
             f"{path}: one JSON document of over {MAX_JSON:,} bytes, not JSON lines; "
             f"convert it with: jq -c '.[]' {path.name}"
         )
-    document = _json(content)
+    document = json_of(content)
     if isinstance(document, list):
         return document
     if start.startswith(b"{"):
@@ -147,13 +176,18 @@ def _listed(document: dict[str, Any]) -> list[Any] | None:
     return next((value for value in lists if isinstance(value, list)), None)
 
 
-def _skip_line(stream: IO[bytes]) -> None:
+def _skip_line(stream: IO[bytes]) -> int:
+    """Leaves the rest of a line behind; the bytes that it has."""
+    size = 0
     while rest := stream.readline(MAX_LINE):
+        size += len(rest)
         if rest.endswith(b"\n"):
-            return
+            break
+    return size
 
 
-def _json(line: bytes) -> Any:
+def json_of(line: bytes) -> Any:
+    """The value of a line of JSON, or a Rejected that says why it has none."""
     try:
         return orjson.loads(line)
     except orjson.JSONDecodeError:

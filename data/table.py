@@ -68,7 +68,7 @@ class PaperWriter:
             return
         pending = pa.Table.from_batches(self._pending)
         self._pending = pending.slice(rows).to_batches()
-        full = pending.slice(0, rows).combine_chunks()
+        full = pa.Table.from_batches([_alone(pending.slice(n, BATCH)) for n in range(0, rows, BATCH)])
         # One call for all of them: the thread asks for the interpreter but once.
         self._writing.append(self._thread.submit(self._writer.write_table, full, BATCH))
         while len(self._writing) > _BEHIND:
@@ -92,6 +92,14 @@ class PaperWriter:
         finally:
             self._thread.shutdown(cancel_futures=True)
             self._writer.close()
+
+
+def _alone(rows: pa.Table) -> pa.RecordBatch:
+    """A copy with no other rows around it, some of whose bytes Arrow would write along to fill a line of 64.
+
+    So the bytes of a file are those of its rows, whatever the batches that they came in.
+    """
+    return pa.RecordBatch.from_arrays([pa.concat_arrays(c.chunks) for c in rows.columns], schema=SCHEMA)
 
 
 def write_rows(path: Path, old: "PaperTable", new: "PaperTable", origin: NDArray[np.int64]) -> None:
