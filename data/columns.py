@@ -7,7 +7,7 @@ goes to data.clean's own functions, and a record of any other form to `to_paper`
 
 from collections.abc import Sequence
 from functools import lru_cache
-from itertools import pairwise, product
+from itertools import chain, pairwise, product
 from operator import itemgetter
 from types import NoneType
 from typing import Any
@@ -138,10 +138,10 @@ class Block:
         """The rows of the columns, and the numbers of their records."""
         columns = (self._titles, self._abstracts, self._names, self._venues, self._dois)
         bounds = np.cumsum([0, *map(len, columns)]).tolist()
-        cleaned = clean([value for column in columns for value in column], prose=bounds[3])
+        cleaned = clean([*chain(*columns)], prose=bounds[3])
         titles, abstracts, names, venues, dois = (cleaned[i:j] for i, j in pairwise(bounds))
         named = _lengths(names) > 0
-        ends = np.cumsum([0, *named], dtype=np.int32)[self._ends]
+        ends = np.append(np.int32(0), np.cumsum(named, dtype=np.int32))[self._ends]
         rows = pa.RecordBatch.from_arrays(
             [
                 pa.array(self._ids, pa.string()),
@@ -198,15 +198,12 @@ def clean(values: Sequence[str], prose: int) -> pa.StringArray:
     content = np.delete(content, extra)
     np.maximum(content, ord(" "), out=content)
     array = pa.StringArray.from_buffers(len(array), pa.py_buffer(offsets), pa.py_buffer(content))
-    foreign, latex = _rows(content > ord("~"), offsets), _rows(content == ord("\\"), offsets)
-    rows = np.union1d(foreign, latex[latex < prose])
+    rows = _rows((content > ord("~")) | (content == ord("\\")), offsets)
     if not len(rows):
         return array
-    lines = array.take(pa.array(rows)).to_pylist()
-    odd = np.isin(rows, foreign).tolist()
-    new = [printable(line) if is_odd else line for line, is_odd in zip(lines, odd, strict=True)]
+    lines = map(printable, array.take(pa.array(rows)).to_pylist())
     new = [
-        decode_accents(line) if row < prose else line for line, row in zip(new, rows.tolist(), strict=True)
+        decode_accents(line) if row < prose else line for row, line in zip(rows.tolist(), lines, strict=True)
     ]
     mask = np.zeros(len(array), np.bool_)
     mask[rows] = True

@@ -20,6 +20,7 @@ from data.zotero import is_paper
 MAX_JSON = 256 << 20  # bytes of a JSON file that is one document, so must be read whole
 MAX_LINE = 8 << 20  # bytes; the longest line of arXiv's snapshot is under 200 kB
 _BLANK = b"\xef\xbb\xbf \t\r\n"
+_SPACE = _BLANK + b"\v\f"
 _COMPRESSED = {".gz": "gzip", ".zst": "zstd"}
 
 Seen = Callable[[int], object]
@@ -122,15 +123,22 @@ def lines_of(stream: IO[bytes], most: float = inf) -> Iterator[bytes | Rejected]
 
 
 def is_plain_lines(path: Path) -> bool:
-    """Whether a file is JSON lines as they are, of which any can be read without those before it.
+    """Whether a file is surely JSON lines, uncompressed: any of them can be read without those before it.
 
     Raises UserError where the file cannot be read.
     """
     reader = reader_of(path) if path.suffix not in _COMPRESSED else None
-    with readable(path):
-        lines = reader is _json_lines or (reader is _json_file and _json_items(path) is None)
-        # The first record tells an array, in the way that reading them all does.
-        return lines and any(True for _ in _json_lines(path, (), lambda _: None))
+    if reader not in (_json_lines, _json_file):
+        return False
+    with readable(path), path.open("rb") as stream:
+        filled = (line for line in lines_of(stream) if isinstance(line, Rejected) or line.strip(_SPACE))
+        first = next(filled, b"")
+    if isinstance(first, Rejected) or first.strip(_SPACE).startswith(b"["):
+        return False
+    if reader is _json_lines or not first.strip(_SPACE).startswith(b"{"):
+        return True
+    record = json_of(first)
+    return isinstance(record, dict) and _listed(record) is None
 
 
 def _json_file(path: Path, fields: tuple[str, ...], seen: Seen) -> Iterator[Record]:

@@ -22,7 +22,7 @@ from data.columns import Block
 from data.formats import json_of, lines_of, readable
 from data.paper import SCHEMA
 
-SHARED = 256 << 20  # bytes of a file from which processes are worth their start, half a second of each
+SHARED = 128 << 20  # bytes of a file from which processes are worth their start, half a second of each
 PIECE = 1 << 20  # bytes: some 550 records of arXiv's, whose rows fit into a pipe
 _PIPE = 1 << 20  # bytes; Linux gives no more to everyone
 PROCESSES = min(os.cpu_count() or 1, 3)  # more would make rows faster than one thread compresses them
@@ -75,7 +75,7 @@ def _lines(file: IO[bytes], start: int, stop: int) -> Iterator[bytes | Rejected]
 @contextmanager
 def _process(path: Path, size: int, turn: int, turns: int) -> Iterator[Iterator[Piece]]:
     """The pieces whose turn it is, as a process of its own makes them: all, or fewer if it fails."""
-    arguments = (path.absolute(), size, turn, turns)
+    arguments = (path.absolute(), size, PIECE, turn, turns)
     try:
         # In a group of its own, the process hears nothing of a Ctrl-C, which is the reader's to answer.
         process = subprocess.Popen(
@@ -107,11 +107,11 @@ def _received(stream: IO[bytes] | None) -> Iterator[Piece]:
         return
 
 
-def main(path: str, size: int, turn: int, turns: int) -> None:
+def main(path: str, size: int, step: int, turn: int, turns: int) -> None:
     """A process that `pieces` starts: its pieces go to the standard output, as a stream of Arrow's."""
     with open(path, "rb") as file, pa.ipc.new_stream(sys.stdout.buffer, SCHEMA) as writer:  # noqa: PTH123
-        for start in range(turn * PIECE, size, turns * PIECE):
-            made = piece(file, start, min(start + PIECE, size))
+        for start in range(turn * step, size, turns * step):
+            made = piece(file, start, min(start + step, size))
             counts = json.dumps((made.lines, made.records, made.rejects))
             writer.write_batch(made.rows, custom_metadata={"piece": counts})
 
