@@ -477,12 +477,14 @@ def test_the_state_of_a_source_tells_when_it_changed(tmp_path: Path) -> None:
 MEASURED = """
 import json, resource, sys, time
 from pathlib import Path
+from data import parallel
 from data.corpus import write
 from data.filter import Filter
 began = time.perf_counter()
 reading = write(sys.argv[1], Path(sys.argv[2]), Filter())
 seconds = time.perf_counter() - began
-peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+own, largest = (resource.getrusage(who).ru_maxrss for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN))
+peak = 1024 * (own + parallel.PROCESSES * largest)
 print(json.dumps(reading.as_dict() | {"seconds": seconds, "peak": peak}))
 """
 
