@@ -18,7 +18,7 @@ from data.files import write_atomically
 from data.filter import Filter
 from data.paper import Paper
 from data.table import PaperTable
-from indexer import atlas, evidence, gpu, kinds, lexical, room, starter_evidence, vectors
+from indexer import atlas, authors, evidence, gpu, kinds, lexical, room, starter_evidence, vectors
 from indexer.kinds import Kind
 from indexer.shards import SHARD, Engine, Folder, Local, Progress, encode_missing
 from indexer.snapshot import EVIDENCE
@@ -169,6 +169,7 @@ def _fill(
     target.mkdir()
     shutil.copyfile(table, target / "papers.arrow")
     papers = PaperTable(table)
+    authors.write(target, papers)
 
     def blocks() -> Iterator[Vectors]:
         for number, shard in enumerate(shards, 1):

@@ -17,16 +17,17 @@ if TYPE_CHECKING:
     from indexer.vectors import Rows
 
 CANDIDATES = 300  # of the vectors, and of the words
-LEXICAL_WEIGHT = 0.1  # on dev hit@10 is .515 with 0, .526 with .06 and with .1, .523 with .14
+LEXICAL_WEIGHT = 0.1  # on dev hit@10 is .505 with 0, .512 with .06, .515 with .1, .516 with .14
 UNLEARNED_WEIGHT = 0.2  # with an encoder that was not trained for citations: .253 with .1, .266 with .2
-PROFILE_WEIGHT = 0.3  # on dev hit@10 is .552 with .1, .567 with .2, .573 with .3, .563 with .5
+PROFILE_WEIGHT = 0.3  # on dev hit@10 is .568 with .2, .572 with .3, .569 with .5
 LONG = 30.0  # words of a sentence
 SCORED = 20.0  # a BM25 score
 ABSENT = -1.0  # the gap to the best of a paper that is not cited, which is beyond any cosine's
 
 FEATURES = (
     "cosine", "cosine gap", "cosine rank", "bm25", "bm25 share", "bm25 rank", "title",
-    "cited", "citations", "profile", "profile gap", "nearest", "nearest gap", "words", "words share",
+    "cited", "citations", "author", "authors", "first author", "last author",
+    "profile", "profile gap", "nearest", "nearest gap", "words", "words share",
     "best cosine", "best bm25", "best profile", "best nearest", "best words", "length",
     "evidence", "texts", "draft", "draft cosine", "draft gap", "draft profile",
 )  # fmt: skip
@@ -57,10 +58,11 @@ class Pool:
     """The candidates of one context; each array has the shape (candidates,).
 
     `dense` is the cosine, `bm25` the score; `title` is the share of the title's words, and of others that
-    the abstract stresses, that the context has: see indexer.lexical.Matches. `cited`, `profile`, `nearest`
-    and `words` are what indexer.evidence.Said has of them. `draft` is the cosine with the draft, if it was
-    given, and `draft_profile` its cosine with the profile. `length` is that of the context in words;
-    `evidence` and `texts` tell whether the index knows citations, and their sentences.
+    the abstract stresses, that the context has: see indexer.lexical.Matches. `cited`, `renown` (of
+    shape (candidates, 4)), `profile`, `nearest` and `words` are what indexer.evidence.Said has of them.
+    `draft` is the cosine with the draft, if it was given, and `draft_profile` its cosine with the profile.
+    `length` is that of the context in words; `evidence` and `texts` tell whether the index knows citations,
+    and their sentences.
     """
 
     rows: "Rows"
@@ -68,6 +70,7 @@ class Pool:
     bm25: Vectors
     title: Vectors
     cited: NDArray[np.int64]
+    renown: Vectors
     profile: Vectors
     nearest: Vectors
     words: Vectors
@@ -108,7 +111,7 @@ class Pool:
         columns = (
             self.dense, self.dense - best(self.dense), _log_rank(self.dense),
             self.bm25 / SCORED, self.share, _log_rank(self.bm25), self.title,
-            known, np.log1p(self.cited),
+            known, np.log1p(self.cited), *np.log1p(self.renown).T,
             self.profile, np.where(known, self.profile - best(self.profile), ABSENT),
             self.nearest, np.where(known, self.nearest - best(self.nearest), ABSENT),
             self.words / SCORED, _share(self.words),
@@ -173,6 +176,7 @@ def pools(
             bm25=words.scores[rows],
             title=words.stressed(rows) if titles else nothing,
             cited=said.cited if said else np.zeros(len(rows), np.int64),
+            renown=said.renown if said else np.zeros((len(rows), 4), np.float32),
             profile=said.profile if said else nothing,
             nearest=said.nearest if said else nothing,
             words=said.words if said else nothing,

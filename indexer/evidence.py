@@ -29,6 +29,7 @@ from data.errors import UserError
 from data.filter import Allowed, Chosen
 from data.table import PaperTable
 from indexer import lexical, vectors
+from indexer.authors import Authors, Renown
 from indexer.lexical import LexicalIndex
 from indexer.shards import Folder, Progress, packed
 from indexer.vectors import Rows, VectorIndex
@@ -142,12 +143,15 @@ def _portions(every: Sequence[Citation]) -> Iterator[list[str]]:
 class Said:
     """What the known citations say of some papers in the light of one query; each of shape (papers,).
 
-    `cited` is how often a paper is cited. `profile` is the cosine of query and profile, `nearest` that of
-    the query and the nearest context, `words` the BM25 score of the context that shares most with it; all
-    are 0 for a paper that is not cited. `draft` is the cosine of the draft and the profile.
+    `cited` is how often a paper is cited, `renown`, of shape (papers, 4), how often other papers by its
+    authors are: see indexer.authors.Renown. `profile` is the cosine of query and
+    profile, `nearest` that of the query and the nearest context, `words` the BM25 score of the context that
+    shares most with it, `draft` the cosine of the draft and the profile; these are 0 for a paper that is
+    not cited.
     """
 
     cited: NDArray[np.int64]
+    renown: Vectors
     profile: Vectors
     nearest: Vectors
     words: Vectors
@@ -155,9 +159,12 @@ class Said:
 
 
 class Evidence:
-    """The citations that an index knows, ready to be asked. `papers` are the papers of the index."""
+    """The citations that an index knows, ready to be asked.
 
-    def __init__(self, folder: Path, papers: PaperTable) -> None:
+    `papers` are the papers of the index and `authors` who wrote them, None where it does not say.
+    """
+
+    def __init__(self, folder: Path, papers: PaperTable, authors: Authors | None = None) -> None:
         self._papers = _table(folder / "papers.arrow")
         self._contexts = _table(folder / "contexts.arrow")
         self._profiles = VectorIndex(folder / "profiles.faiss")
@@ -171,6 +178,8 @@ class Evidence:
             raise UserError(f"{folder}: its parts are not of one size {parts}; build the index again")
         self._rows = papers.rows_of(self._papers["paper_id"].to_pylist())  # -1: not in this corpus
         self._order = np.argsort(self._rows)
+        here = self._rows >= 0
+        self._renown = Renown(authors, self._rows[here], self._cited[here]) if authors else None
         self.by = lru_cache(256)(self._by)
 
     def __len__(self) -> int:
@@ -274,7 +283,11 @@ class Evidence:
         profiles = self._profiles.stored(place)
         if len(gone):
             cited[here] -= self._without(place, profiles, gone)
-        said = Said(cited, *(np.zeros(len(rows), np.float32) for _ in range(4)))
+        renown = np.zeros((len(rows), 4), np.float32)
+        if self._renown:
+            lost = self.cited_in(gone)
+            renown = self._renown.of(rows, cited, lost[lost >= 0])
+        said = Said(cited, renown, *(np.zeros(len(rows), np.float32) for _ in range(4)))
         said.profile[here] = profiles @ query
         if draft is not None:
             said.draft[here] = profiles @ draft

@@ -16,6 +16,7 @@ from indexer.store import Manifest
 
 PARTS = {
     "papers.arrow": "records",
+    "authors.arrow": "authors",
     "vectors.faiss": "vectors",
     "lists": "lists",
     "words": "words",

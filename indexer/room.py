@@ -17,6 +17,7 @@ from indexer.vectors import Rows
 
 HALF = 2  # bytes of a stored number, in the shards and in the FAISS index
 ID = 24  # bytes of a paper's id in a shard, about
+AUTHORS = 64  # bytes of the digests of a paper's authors, about: fifteen of them
 CONTEXT = 1000  # bytes of a context and its words, about
 LISTED = 16  # bytes of a row in the lists besides its codes, about
 ROW = 8  # bytes of a row's number
@@ -43,7 +44,7 @@ def needed(
     if shards:
         there = sum(file.stat().st_size for file in shards.glob("*.parquet"))
         missing = max(0, _shards(len(papers), dimension) - there)
-    vectors = _vectors(len(papers), dimension, kind)
+    vectors = _vectors(len(papers), dimension, kind) + AUTHORS * len(papers)
     return table.stat().st_size + vectors + missing + _words(papers) + _contexts(citations, dimension)
 
 
@@ -65,6 +66,7 @@ def needed_by_update(
     anew = POSTING * (old + new)  # an index that lacks the counts has to be read again
     words = merged if lexical.is_updatable(before.path / "words") else anew
     vectors = _vectors(len(records), manifest.dimension, kind) + _shards(len(fresh), manifest.dimension)
+    vectors += AUTHORS * len(records)
     known = sum(
         int(file["bytes"]) for name, file in manifest.files.items() if name.startswith(f"{EVIDENCE}/")
     )

@@ -15,6 +15,7 @@ from indexer.store import MAP, METRIC, Generation, rebuild
 
 if TYPE_CHECKING:  # FAISS and bm25s are loaded by the searches that need them
     from indexer.atlas import Map
+    from indexer.authors import Authors
     from indexer.evidence import Evidence
     from indexer.lexical import LexicalIndex
     from indexer.vectors import VectorSource
@@ -94,8 +95,18 @@ class Snapshot:
         from indexer.evidence import Evidence
 
         with self._lock, self._present():
-            self._evidence = self._evidence or Evidence(self.path / EVIDENCE, self.papers)
+            self._evidence = self._evidence or Evidence(self.path / EVIDENCE, self.papers, self._authors())
             return self._evidence
+
+    def _authors(self) -> "Authors | None":
+        """Who wrote the papers; None in a generation from before December 1, 2026."""
+        from indexer import authors
+
+        if authors.FILE not in self.manifest.files:
+            return None
+        opened = authors.Authors(self.path)
+        self._agree(authors.FILE, "papers", len(opened))
+        return opened
 
     @property
     def map(self) -> "Map | None":

@@ -21,7 +21,7 @@ from indexer.evidence import Known
 from model.encoder import Vectors
 
 FILE = STARTER.parent / "evidence.safetensors"
-SHA256 = "5d68e3e4981bca7bb97adcaa158cc7ec490439882852f172eba2ced968c3ac6f"
+SHA256 = "ba483a0a12308beab2b25a2c1e84a3444d618bddb4d2c0e4b45fa6a6e19f3876"
 KEPT = 8  # contexts of a paper, at most
 
 

@@ -22,7 +22,7 @@ from data.errors import UserError
 from data.filter import Filter
 from data.paper import Paper
 from data.table import PaperTable, PaperWriter, write_rows
-from indexer import atlas, evidence, gpu, kinds, lexical, nearest, room, vectors
+from indexer import atlas, authors, evidence, gpu, kinds, lexical, nearest, room, vectors
 from indexer.build import file_digest, keep_rejects, read_into, resolved, silent
 from indexer.evidence import Evidence, Known
 from indexer.kinds import Kind
@@ -274,6 +274,7 @@ def _fill(
     count = len(plan.records)
     with _stage(progress, "papers", count):
         write_rows(folder / "papers.arrow", papers, delta, plan.records)
+        authors.write(folder, PaperTable(folder / "papers.arrow"))
     with _stage(progress, "vectors", count):
         stored = VectorIndex(current.path / "vectors.faiss")
         vectors.write(folder / "vectors.faiss", stored.dimension, _merged(stored, blocks, plan.texts))

@@ -20,7 +20,7 @@ from data.files import read_shipped, write_atomically
 
 Floats = NDArray[np.float32]
 FILE = Path(__file__).parent / "weights" / "ranker.safetensors"
-SHA256 = "c968d436cd343818d1af3be5863f8b2a2625d599b50d0d29b5598399918f0090"
+SHA256 = "2fca82b9d3789fc00363e6c79e392499d31b27e45a7cd8a88c7bdf7a2a207caf"
 SHOWN = 10  # hits of a context whose probabilities a reader sees, and which are set right
 _TENSORS = ("mean", "spread", "hidden", "bias", "out", "linear", "null", "null_bias", "slope", "shift")
 

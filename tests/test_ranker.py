@@ -172,6 +172,7 @@ def pool(**values: object) -> Pool:
         bm25=np.array([10, 0, 5], np.float32),
         title=np.array([0.5, 0, 1], np.float32),
         cited=np.array([2, 0, 0]),
+        renown=np.array([[0] * 4, [3, 4, 0, 3], [0] * 4], np.float32),
         profile=np.array([0.4, 0, 0], np.float32),
         nearest=np.array([0.6, 0, 0], np.float32),
         words=zero,
@@ -197,6 +198,10 @@ def test_features_are_what_they_are_called() -> None:
     assert column(some, "bm25 share") == [1, 0, 0.5]
     assert column(some, "title") == [0.5, 0, 1]
     assert column(some, "citations") == pytest.approx([np.log(3), 0, 0], abs=1e-4)
+    assert column(some, "author") == pytest.approx([0, np.log(4), 0], abs=1e-4)
+    assert column(some, "authors") == pytest.approx([0, np.log(5), 0], abs=1e-4)
+    assert column(some, "first author") == [0, 0, 0]
+    assert column(some, "last author") == column(some, "author")
     assert column(some, "profile gap") == [0, -1, -1]
     assert column(some, "best bm25") == [0.5, 0.5, 0.5]
     assert column(some, "length") == [0.5, 0.5, 0.5]

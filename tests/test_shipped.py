@@ -1,5 +1,6 @@
 """The weights that ship: small, checked, and the same function as the folder they were packed from."""
 
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -26,8 +27,17 @@ PAPERS = [
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return trained(tmp_path_factory.mktemp("trained") / "model", 3)
+
+
+@pytest.fixture(scope="module")
+def other(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return trained(tmp_path_factory.mktemp("trained") / "model", 4)
+
+
+def trained(folder: Path, seed: int) -> Path:
     """A model folder as training writes it, with random differences from the base."""
-    torch.manual_seed(3)
+    torch.manual_seed(seed)
     model = base_model(Recipe(frozen_documents=True, document_adapter=32, freeze_words=True), "cpu")
     with torch.no_grad():
         for name, parameter in model.named_parameters():
@@ -35,7 +45,6 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
                 continue
             parameter += torch.randn_like(parameter) * 5e-3
     without_adapter(model)
-    folder = tmp_path_factory.mktemp("trained") / "model"
     model.save_pretrained(str(folder), create_model_card=False)
     write_marks(folder, "keep")
     return folder
@@ -55,7 +64,7 @@ def test_the_shipped_weights_are_the_default_and_differ_for_queries_and_papers(e
 
 
 def test_the_shipped_file_is_small_and_names_its_base() -> None:
-    assert shipped.FILE.stat().st_size < 13e6
+    assert shipped.FILE.stat().st_size < 15e6
     with safe_open(shipped.FILE, "pt") as file:
         assert file.metadata()["base"] == MINILM_FILES["model.safetensors"]
 
@@ -63,7 +72,7 @@ def test_the_shipped_file_is_small_and_names_its_base() -> None:
 def test_packed_weights_are_the_function_of_the_folder(
     folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    raw = shipped.pack(folder, strength=1.0)
+    raw = shipped.pack([folder], strength=1.0)
     file = tmp_path / "citemark.safetensors"
     file.write_bytes(raw)
     monkeypatch.setattr(shipped, "FILE", file)
@@ -77,8 +86,45 @@ def test_packed_weights_are_the_function_of_the_folder(
         assert float((ours * theirs).sum(1).min()) > 0.9999
 
 
+def test_two_folders_become_the_mean_of_both(
+    folder: Path, other: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    raw = shipped.pack([folder, other], strength=1.0)
+    (tmp_path / "both").write_bytes(raw)
+    monkeypatch.setattr(shipped, "FILE", tmp_path / "both")
+    monkeypatch.setattr(shipped, "SHA256", shipped.digest(raw))
+    packed = Encoder("citemark", "cpu", "fp32")
+    base, *each = (Encoder(name, "cpu", "fp32") for name in ("minilm", str(folder), str(other)))
+    for name, parameter in shipped._network(packed.model[0].sub_modules["query"]).named_parameters():
+        mean = sum(dict(m.model.named_parameters())[f"0.sub_modules.query.0.model.{name}"] for m in each) / 2
+        assert torch.allclose(parameter, mean, atol=2e-4), name
+    # A document moves as far as both adapters move it on average, before its length is one again.
+    start = base.encode_papers(PAPERS)
+    moved = [m.encode_papers(PAPERS) for m in each]
+    alone = [load(shipped.pack([f], strength=1.0)) for f in (folder, other)]
+    steps = [_step(adapter, torch.from_numpy(start)).numpy() for adapter in alone]
+    expected = start + (steps[0] + steps[1]) / 2
+    expected /= np.linalg.norm(expected, axis=1, keepdims=True)
+    found = packed.encode_papers(PAPERS)
+    assert float((found * expected).sum(1).min()) > 0.9999
+    assert all(float((found * m).sum(1).max()) < 0.99999 for m in moved)
+
+
+def _step(adapter: dict[str, torch.Tensor], vectors: torch.Tensor) -> torch.Tensor:
+    part = {name: adapter[f"document.{name}"].float() for name in ("up.weight", "up.bias", "down.weight")}
+    hidden = torch.relu(vectors * vectors.shape[1] ** 0.5 @ part["up.weight"].T + part["up.bias"])
+    return hidden @ part["down.weight"].T + adapter["document.down.bias"].float()
+
+
+def test_folders_of_other_marks_are_refused(folder: Path, tmp_path: Path) -> None:
+    shutil.copytree(folder, tmp_path / "dropped")
+    write_marks(tmp_path / "dropped", "drop")
+    with pytest.raises(UserError, match="--marks"):
+        shipped.pack([folder, tmp_path / "dropped"])
+
+
 def test_the_strength_scales_what_the_adapter_does(folder: Path) -> None:
-    half, whole = (load(shipped.pack(folder, strength)) for strength in (0.5, 1.0))
+    half, whole = (load(shipped.pack([folder], strength)) for strength in (0.5, 1.0))
     assert half.keys() == whole.keys()
     for name, tensor in whole.items():
         factor = 0.5 if name.startswith("document.down") else 1
@@ -103,7 +149,7 @@ def test_changed_weights_are_refused_with_both_digests(
 
 def test_a_folder_that_was_trained_otherwise_cannot_be_packed(folder: Path, tmp_path: Path) -> None:
     with pytest.raises(UserError, match="document-adapter"):
-        shipped.pack(tmp_path)
+        shipped.pack([tmp_path])
     plain = base_model(Recipe(frozen_documents=True), "cpu")
     add_adapter(plain, 8)
     with torch.no_grad():
@@ -112,7 +158,7 @@ def test_a_folder_that_was_trained_otherwise_cannot_be_packed(folder: Path, tmp_
     plain.save_pretrained(str(tmp_path / "words"), create_model_card=False)
     write_marks(tmp_path / "words", "keep")
     with pytest.raises(UserError, match="--freeze-words"):
-        shipped.pack(tmp_path / "words")
+        shipped.pack([tmp_path / "words"])
 
 
 def test_the_card_tells_the_numbers_and_the_digest() -> None:
