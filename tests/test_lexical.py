@@ -58,6 +58,17 @@ def test_scores_and_order_are_those_of_bm25s(
     np.testing.assert_allclose(scores[0], np.sort(expected)[::-1], atol=1e-5)
 
 
+@pytest.mark.parametrize("block", [1, 7, 64, 1 << 18])
+def test_scores_are_added_up_to_the_bits_of_bm25s(
+    tmp_path: Path, papers: list[dict[str, str]], block: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(lexical, "BLOCK", block)
+    index = written(tmp_path / "words", texts_of(papers))
+    theirs = bm25s.BM25.load(str(tmp_path / "words"), mmap=True)
+    tokens = [*range(0, len(theirs.vocab_dict), 3), 3, 0, 3]  # some of them twice
+    np.testing.assert_array_equal(index.scores(tokens), theirs.get_scores_from_ids(tokens))
+
+
 def test_several_batches_give_the_files_of_one(tmp_path: Path, papers: list[dict[str, str]]) -> None:
     texts = texts_of(papers)
     written(tmp_path / "one", texts)
