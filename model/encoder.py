@@ -90,9 +90,10 @@ class Encoder:
         self.precision = precision
         if precision == "bf16":
             self._model.to(torch.bfloat16)
+        self._batch = 256 if self.device == "cuda" else 8  # small batches of like length waste little
         if precision == OPENVINO:
             compiled.compile_branch(documents)
-        self._batch = 256 if self.device == "cuda" else 8  # small batches of equal length waste nothing
+            self._batch = compiled.TOGETHER
 
     def encode_papers(self, papers: Sequence[Paper]) -> Vectors:
         """Papers to unit vectors, shape (len(papers), dimension), float32."""

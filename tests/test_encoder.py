@@ -10,6 +10,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -496,7 +497,21 @@ def test_openvino_puts_papers_where_torch_does_and_reports_to_nobody(
     whole, fast = Encoder(str(tiny_folder), "cpu", "fp32"), Encoder(str(tiny_folder), "cpu", FASTEST)
     assert (fast.precision, fast.fingerprint) == (OPENVINO, whole.fingerprint)
     cosines = (whole.encode_papers(papers) * fast.encode_papers(papers)).sum(axis=1)
-    assert cosines.min() > 0.999
+    assert cosines.min() > 0.999  # each in its place, though the batches are by length
+    contexts = [Context("A sentence [CITE].")]  # of this model, which has one branch for both
+    assert (whole.encode_contexts(contexts) * fast.encode_contexts(contexts)).sum() > 0.999
+
+
+def test_openvino_is_not_asked_for_what_it_was_not_tried_with() -> None:
+    pytest.importorskip("openvino")
+    from model.compiled import can_compile
+
+    bert, other = (SimpleNamespace(auto_model=SimpleNamespace(config=SimpleNamespace(model_type=kind)))
+                   for kind in ("bert", "roberta"))  # fmt: skip
+    pooling, without_prompt = (SimpleNamespace(include_prompt=whole) for whole in (True, False))
+    assert can_compile([bert, pooling, SimpleNamespace()])
+    for branch in ([other, pooling], [bert], [bert, SimpleNamespace()], [bert, without_prompt]):
+        assert not can_compile(branch)
 
 
 def test_the_fastest_without_openvino_is_what_the_device_computes_in(
