@@ -23,7 +23,7 @@ def test_papers_are_counted_by_year_and_category(searcher: Searcher, papers: lis
 def test_storage_is_every_byte_of_the_index(index: Path) -> None:
     generation = Store(index).open()
     sizes = storage(generation.manifest)
-    assert set(sizes) == {"records", "vectors", "words"}
+    assert set(sizes) == {"records", "authors", "vectors", "words"}
     files = [f for f in generation.path.rglob("*") if f.is_file() and f.name != "manifest.json"]
     assert sum(sizes.values()) == sum(f.stat().st_size for f in files)
 
