@@ -11,6 +11,7 @@ in four billion pairs, and cost a wrong number in a ranking.
 
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 from zlib import crc32
 
 import numpy as np
@@ -57,10 +58,16 @@ class Authors:
     def of(self, rows: Rows) -> tuple[Digests, Rows]:
         """The authors of the papers of these rows, one paper after the other, and whose each is: a place
         in `rows`, ascending."""
-        sizes = self._starts[rows + 1] - self._starts[rows]
-        owners = np.repeat(np.arange(len(rows)), sizes)
-        place = np.arange(len(owners)) + np.repeat(self._starts[rows] - (np.cumsum(sizes) - sizes), sizes)
-        return self._digests[place], owners
+        places, sizes = members(self._starts, rows)
+        return self._digests[places], np.repeat(np.arange(len(rows)), sizes)
+
+
+def members(starts: NDArray[np.integer[Any]], lists: Rows) -> tuple[Rows, Rows]:
+    """Where the members of these lists lie, list after list, and how many each has, where all lists lie one
+    after the other: list n from starts[n] to starts[n + 1]."""
+    sizes = starts[lists + 1] - starts[lists]
+    places = np.arange(sizes.sum()) + np.repeat(starts[lists] - (np.cumsum(sizes) - sizes), sizes)
+    return places, sizes
 
 
 class Renown:

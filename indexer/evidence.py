@@ -29,7 +29,7 @@ from data.errors import UserError
 from data.filter import Allowed, Chosen
 from data.table import PaperTable
 from indexer import lexical, vectors
-from indexer.authors import Authors, Renown
+from indexer.authors import Authors, Renown, members
 from indexer.lexical import LexicalIndex
 from indexer.shards import Folder, Progress, packed
 from indexer.vectors import Rows, VectorIndex
@@ -305,17 +305,13 @@ class Evidence:
 
     def _nearest(self, query: Vectors, place: Rows, gone: Rows) -> Vectors:
         """The best cosine of the query with a kept context of each of these papers."""
-        sizes = self._starts[place + 1] - self._starts[place]
-        ends = np.cumsum(sizes)
-        contexts = np.arange(ends[-1] if len(ends) else 0) + np.repeat(
-            self._starts[place] - (ends - sizes), sizes
-        )
+        contexts, sizes = members(self._starts, place)
         cosines = self._vectors.score(query, contexts)
         if len(gone):
             cosines[np.isin(contexts, gone)] = 0.0
         if not len(place):
             return np.zeros(0, np.float32)
-        return np.asarray(np.maximum.reduceat(cosines, ends - sizes), np.float32)
+        return np.asarray(np.maximum.reduceat(cosines, np.cumsum(sizes) - sizes), np.float32)
 
     def _without(self, place: Rows, profiles: Vectors, gone: Rows) -> NDArray[np.int64]:
         """Take the contexts that are gone out of the profiles of these papers; how many each loses."""

@@ -107,13 +107,19 @@ def written(papers: list[dict[str, Any]]) -> list[dict[str, Any]]:
     ]
 
 
+@pytest.fixture
+def files(written: list[dict[str, Any]], tmp_path: Path) -> tuple[str, str]:
+    """A corpus of them, and a file of citations."""
+    contexts = write_citations(tmp_path / "contexts.jsonl", made_up_citations(written))
+    return str(write_corpus(tmp_path / "corpus.jsonl", written)), str(contexts)
+
+
 def test_an_index_knows_the_renown_of_its_papers(
-    written: list[dict[str, Any]], tiny: Encoder, tmp_path: Path
+    written: list[dict[str, Any]], files: tuple[str, str], tiny: Encoder, tmp_path: Path
 ) -> None:
     citations = made_up_citations(written)
-    contexts = write_citations(tmp_path / "contexts.jsonl", citations)
-    corpus = write_corpus(tmp_path / "corpus.jsonl", written)
-    build(str(corpus), tmp_path / "index", tiny, contexts=str(contexts))
+    corpus, contexts = files
+    build(corpus, tmp_path / "index", tiny, contexts=contexts)
     searcher = Searcher(Settings(tmp_path / "index", "cpu"), tiny)
     for without in ("", "citing-1"):
         counted = [
@@ -127,27 +133,24 @@ def test_an_index_knows_the_renown_of_its_papers(
 
 
 def test_an_update_knows_what_a_new_index_would(
-    written: list[dict[str, Any]], tiny: Encoder, tmp_path: Path
+    written: list[dict[str, Any]], files: tuple[str, str], tiny: Encoder, tmp_path: Path
 ) -> None:
-    citations = made_up_citations(written)
-    contexts = write_citations(tmp_path / "contexts.jsonl", citations)
-    whole = write_corpus(tmp_path / "whole.jsonl", written)
-    build(str(whole), tmp_path / "new", tiny, contexts=str(contexts))
+    whole, contexts = files
+    build(whole, tmp_path / "new", tiny, contexts=contexts)
     before = [paper | {"authors": ["Nobody"]} for paper in written[5:30]]
     build(str(write_corpus(tmp_path / "some.jsonl", before)), tmp_path / "index", tiny)
-    update(tmp_path / "index", Change(str(whole), whole=True, contexts=str(contexts)), tiny)
+    update(tmp_path / "index", Change(whole, whole=True, contexts=contexts), tiny)
     new, updated = (Searcher(Settings(tmp_path / name, "cpu"), tiny) for name in ("new", "index"))
     assert renowned(updated) == renowned(new)
 
 
 def test_an_older_index_says_nothing_of_authors(
-    written: list[dict[str, Any]], tiny: Encoder, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    files: tuple[str, str], tiny: Encoder, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    contexts = write_citations(tmp_path / "contexts.jsonl", made_up_citations(written))
-    corpus = write_corpus(tmp_path / "corpus.jsonl", written)
+    corpus, contexts = files
     with monkeypatch.context() as before:
         before.setattr(authors, "write", lambda folder, papers: None)
-        build(str(corpus), tmp_path / "index", tiny, contexts=str(contexts))
+        build(corpus, tmp_path / "index", tiny, contexts=contexts)
     assert authors.FILE not in Store(tmp_path / "index").open().manifest.files
     searcher = Searcher(Settings(tmp_path / "index", "cpu"), tiny)
     assert not any(any(found) for found in renowned(searcher).values())
