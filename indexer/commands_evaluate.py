@@ -1,5 +1,6 @@
 """The commands that learn from real citations: evaluate measures an index, fit fits its ranking."""
 
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -84,6 +85,14 @@ def evaluate(
 @index_options
 @search_options
 @click.option("--out", type=click.Path(path_type=Path), help="The file of the ranker to write.")
+@click.option(
+    "--also",
+    nargs=2,
+    multiple=True,
+    metavar="CONTEXTS INDEX",
+    help="More contexts, and an index whose encoder was not trained on these; may be repeated.",
+)
+@click.option("--encoder", help="The encoder that the ranker is for [default: that of --index].")
 @_queries
 @click.option("--json", "as_json", is_flag=True, help="Print the result as JSON.")
 def fit(
@@ -92,6 +101,8 @@ def fit(
     device: str | None,
     searching: dict[str, Any],
     out: Path | None,
+    also: tuple[tuple[str, str], ...],
+    encoder: str | None,
     count: int | None,
     as_json: bool,
 ) -> None:
@@ -99,36 +110,55 @@ def fit(
 
     CONTEXTS is a .parquet or .jsonl file of text, citing_id, cited_id: contexts that the index's encoder was
     not trained on, some thousand. With --out a ranker is fitted: whoever has CITEMARK_RANKER=FILE in the
-    environment uses it, on an index by the same encoder. With --reranker FOLDER it is fitted how much that
+    environment uses it, on an index by the same encoder. More encoders of one training, each without other
+    contexts (--also), give it more to learn from. With --reranker FOLDER it is fitted how much that
     reranker counts after the ranker, on some hundred contexts that neither of the two was trained on; the
     folder keeps it.
     """
     if (out is None) == (searching["reranker"] is None):
         raise click.UsageError("give --out FILE to fit a ranker, or --reranker FOLDER to fit that reranker")
+    if (also or encoder) and not out:
+        raise click.UsageError("--also and --encoder are for a ranker: give --out FILE with them")
     settings = settings_of(index=index, device=device, **searching)
+    if out:
+        pairs = [
+            (contexts, settings),
+            *((file, replace(settings, index=Path(place))) for file, place in also),
+        ]
+        _fit_ranker([(_read(file, count), each) for file, each in pairs], encoder, out, as_json)
+    elif settings.reranker:
+        _fit_reranker(settings, _read(contexts, count), settings.reranker, as_json)
+
+
+def _read(contexts: str, count: int | None) -> "Sequence[Query]":
     from data.contexts import drawn, read_queries
 
     every, reading = read_queries(contexts)
     list_rejects(reading)
-    queries = drawn(every, count)
-    if out:
-        _fit_ranker(settings, queries, out, as_json)
-    elif settings.reranker:
-        _fit_reranker(settings, queries, settings.reranker, as_json)
+    return drawn(every, count)
 
 
-def _fit_ranker(settings: Settings, queries: "Sequence[Query]", out: Path, as_json: bool) -> None:
-    from indexer.fit import fit_ranker
+def _fit_ranker(
+    parts: "Sequence[tuple[Sequence[Query], Settings]]", encoder: str | None, out: Path, as_json: bool
+) -> None:
+    from indexer.fit import Part, fit_ranker
     from indexer.progress import Bars
     from indexer.search import Searcher
+    from model.encoder import Encoder
 
+    given = [Part(Searcher(settings), queries) for queries, settings in parts]
+    if encoder:
+        fingerprint = Encoder(encoder, parts[0][1].device).fingerprint
+    else:
+        fingerprint = given[0].searcher.snapshot.manifest.encoder_fingerprint
     with Bars() as bars:
-        fitted = fit_ranker(Searcher(settings), queries, bars)
+        fitted = fit_ranker(given, fingerprint, bars)
     digest = fitted.ranker.save(out)
     if as_json:
         print_json({"file": str(out), "sha256": digest} | fitted.as_dict())
         return
-    click.echo(f"fitted on {fitted.lists:,} lists of candidates for {len(queries):,} contexts")
+    count = sum(len(part.queries) for part in given)
+    click.echo(f"fitted on {fitted.lists:,} lists of candidates for {count:,} contexts")
     click.echo(
         f"nothing fits: said below a probability of {fitted.ranker.threshold:.3f}; with the cited papers "
         f"taken out the lists are told apart with AUROC {fitted.auroc:.3f}"

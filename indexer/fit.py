@@ -14,7 +14,6 @@ from indexer.candidates import FEATURES, Pool, Use
 from indexer.measures import auroc
 from indexer.search import Searcher
 from indexer.shards import Progress
-from indexer.snapshot import Snapshot
 from model.fitting import Example, fit
 from model.ranker import SHOWN, Ranker
 
@@ -39,19 +38,27 @@ class Fitted:
         return {"lists": self.lists, "auroc": self.auroc, "threshold": self.ranker.threshold}
 
 
-def fit_ranker(searcher: Searcher, queries: Sequence[Query], progress: Progress) -> Fitted:
-    """Fit a ranker for the index's encoder on citations that neither its encoder nor it should know.
+@dataclass(frozen=True)
+class Part:
+    """Citations that the encoder of an index does not know, and the searcher of that index."""
 
-    What the index knows of citations by the same citing paper is left out for each query, so that its
-    evidence says no more than it would of a new draft. The encoder cannot unlearn: queries that it was
-    trained on make the ranker trust it too much.
+    searcher: Searcher
+    queries: Sequence[Query]
+
+
+def fit_ranker(parts: Sequence[Part], encoder: str, progress: Progress) -> Fitted:
+    """Fit a ranker for the encoder of this fingerprint on citations that neither should know.
+
+    What an index knows of citations by the same citing paper is left out for each query, so that its
+    evidence says no more than it would of a new draft. An encoder cannot unlearn: queries that it was
+    trained on make the ranker trust it too much. So several encoders that were trained alike, each without
+    another part of the citations, give a ranker for their like more to learn from than one (cross-fitting).
 
     Raises UserError where too few of the cited papers are found to learn from.
     """
-    snapshot = searcher.snapshot
     examples: list[Example] = []
     removed: list[tuple[int, int]] = []  # places of the natural list and of the one without what was cited
-    for query, rows, variant, pool in _lists(searcher, queries, snapshot, progress):
+    for query, rows, variant, pool in (found for part in parts for found in _lists(part, progress)):
         right = np.isin(pool.rows, rows)
         uncited = right.any() and not pool.cited[right].any() and variant != "nothing"
         example = Example(pool.features(), right, query.citing_id, UNCITED if uncited else 1.0)
@@ -63,7 +70,7 @@ def fit_ranker(searcher: Searcher, queries: Sequence[Query], progress: Progress)
             examples.append(Example(rest.features(), nothing, query.citing_id, natural=False))
     if sum(example.right.any() for example in examples) < 100:
         raise UserError("fewer than 100 of the contexts cite a paper that the index finds; give it more")
-    ranker, folds = fit(examples, FEATURES, snapshot.manifest.encoder_fingerprint, progress)
+    ranker, folds = fit(examples, FEATURES, encoder, progress)
     best = np.array([float(p.max(initial=0.0)) for p in folds])
     there, gone = (best[[pair[side] for pair in removed]] for side in (0, 1))
     shown = [np.argsort(-p, kind="stable")[:SHOWN] for p in folds]
@@ -73,10 +80,9 @@ def fit_ranker(searcher: Searcher, queries: Sequence[Query], progress: Progress)
     return Fitted(replace(ranker, threshold=limit), len(examples), auroc(there, gone))
 
 
-def _lists(
-    searcher: Searcher, queries: Sequence[Query], snapshot: Snapshot, progress: Progress
-) -> Iterator[tuple[Query, NDArray[np.int64], str, Pool]]:
+def _lists(part: Part, progress: Progress) -> Iterator[tuple[Query, NDArray[np.int64], str, Pool]]:
     """The candidates of each query and the rows that it cites: with all evidence, with less, with a draft."""
+    searcher, queries, snapshot = part.searcher, part.queries, part.searcher.snapshot
     papers = snapshot.papers
     evidence = snapshot.evidence
     variants: list[tuple[Use, bool]] = [("nothing", False)]

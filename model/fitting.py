@@ -13,7 +13,6 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.nn.functional import binary_cross_entropy_with_logits, gelu, log_softmax
-from torch.nn.utils.rnn import pad_sequence
 
 from model.ranker import SHOWN, Floats, Ranker, calibrated, softmax
 
@@ -48,11 +47,40 @@ class _Network(nn.Module):
         self.null = nn.Linear(features, 1)
         nn.init.zeros_(self.out.weight)
 
-    def forward(self, x: Tensor, there: Tensor) -> Tensor:
-        """Scores of the candidates and of none of them: (lists, candidates, F) to (lists, candidates + 1)."""
-        scores = self.linear(x) + self.out(gelu(self.hidden(x), approximate="tanh"))
-        best = x.masked_fill(~there[..., None], FAR).amax(1)
-        return torch.cat([scores.squeeze(-1).masked_fill(~there, FAR), self.null(best)], dim=1)
+    def forward(self, x: Tensor, best: Tensor, there: Tensor) -> Tensor:
+        """Scores of the candidates and of none of them, shape (lists, longest + 1).
+
+        `x` has the candidates of all lists one after the other, shape (candidates, F), `best` the greatest
+        of each feature in each list, (lists, F), and `there` is (lists, longest): whether a list is so long.
+        """
+        each = self.linear(x) + self.out(gelu(self.hidden(x), approximate="tanh"))
+        scores = x.new_full(there.shape, FAR).masked_scatter(there, each)
+        return torch.cat([scores, self.null(best)], dim=1)
+
+
+@dataclass(frozen=True)
+class _Lists:
+    """Lists, standardized as the network takes them (see its `forward`), what is `wanted` of it, shape
+    (lists, longest + 1), and what each list counts, (lists,)."""
+
+    x: Tensor
+    best: Tensor
+    there: Tensor
+    wanted: Tensor
+    weights: Tensor
+
+
+def _joined(examples: Sequence[Example], mean: Floats, spread: Floats) -> _Lists:
+    sizes = torch.tensor([len(example.right) for example in examples])
+    there = torch.arange(int(sizes.max())) < sizes[:, None]
+    x = torch.from_numpy(np.concatenate([example.features for example in examples]))
+    x = x.sub_(torch.from_numpy(mean)).div_(torch.from_numpy(spread))
+    best = torch.stack([part.amax(dim=0) for part in torch.split(x, sizes.tolist())])
+    right = torch.from_numpy(np.concatenate([example.right for example in examples])).float()
+    cited = torch.zeros(there.shape).masked_scatter(there, right)
+    wanted = torch.cat([cited, (cited.sum(1, keepdim=True) == 0).float()], dim=1)
+    weights = torch.tensor([example.weight for example in examples])
+    return _Lists(x, best, there, wanted / wanted.sum(1, keepdim=True), weights)
 
 
 def fit(
@@ -66,22 +94,19 @@ def fit(
 
     Those have the shape (candidates,). The threshold of the ranker is 0: see indexer/fit.py.
     """
-    every = np.concatenate([example.features for example in examples])
-    mean, spread = every.mean(axis=0), every.std(axis=0) + 1e-6
-    inputs = [torch.from_numpy((e.features - mean) / spread) for e in examples]
+    mean, spread = _moments(examples)
     fold = np.array([crc32(e.citing_id.encode()) % FOLDS for e in examples])
     networks: list[_Network] = []
     scores = [np.zeros(0, np.float32)] * len(examples)
     for number in range(FOLDS):
-        lists = [(inputs[i], examples[i]) for i in np.flatnonzero(fold != number).tolist()]
+        lists = [examples[place] for place in np.flatnonzero(fold != number).tolist()]
         for again in range(EACH):
             progress("fitting", len(networks), FOLDS * EACH, " networks")
-            networks.append(_fitted(lists, seed + number + again * FOLDS))
+            networks.append(_fitted(lists, mean, spread, seed + number + again * FOLDS))
         with torch.no_grad():
             for place in np.flatnonzero(fold == number).tolist():
-                x = inputs[place][None]
-                there = torch.ones(x.shape[:2], dtype=torch.bool)
-                each = [network(x, there)[0].numpy() for network in networks[-EACH:]]
+                one = _joined(examples[place : place + 1], mean, spread)
+                each = [network(one.x, one.best, one.there)[0].numpy() for network in networks[-EACH:]]
                 scores[place] = np.asarray(np.mean(each, axis=0), np.float32)
     progress("fitting", len(networks), FOLDS * EACH, " networks")
     shares = [softmax(s)[:-1] for s in scores]
@@ -98,8 +123,8 @@ def fit(
         features=names,
         encoder=encoder,
         threshold=0.0,
-        mean=mean.astype(np.float32),
-        spread=spread.astype(np.float32),
+        mean=mean,
+        spread=spread,
         hidden=np.ascontiguousarray(joined("hidden.weight").T),
         bias=joined("hidden.bias"),
         out=np.asarray(joined("out.weight").ravel() / len(networks), np.float32),
@@ -112,28 +137,28 @@ def fit(
     return ranker, [calibrated(share, slope, shift) for share in shares]
 
 
-def _fitted(lists: Sequence[tuple[Tensor, Example]], seed: int) -> _Network:
+def _moments(examples: Sequence[Example]) -> tuple[Floats, Floats]:
+    """The mean and the standard deviation of each feature over all candidates, each of shape (F,)."""
+    count = sum(len(example.right) for example in examples)
+    mean = sum(example.features.sum(axis=0, dtype=np.float64) for example in examples) / count
+    square = sum(((example.features - mean) ** 2).sum(axis=0) for example in examples) / count
+    return np.asarray(mean, np.float32), np.asarray(np.sqrt(square) + 1e-6, np.float32)
+
+
+def _fitted(lists: Sequence[Example], mean: Floats, spread: Floats, seed: int) -> _Network:
     torch.manual_seed(seed)
     random = np.random.default_rng(seed)
-    network = _Network(lists[0][0].shape[1])
+    network = _Network(len(mean))
     optimizer = torch.optim.AdamW(network.parameters(), lr=RATE, weight_decay=DECAY)
     steps = EPOCHS * -(-len(lists) // BATCH)
     schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, steps)
     for _ in range(EPOCHS):
         order = random.permutation(len(lists))
         for start in range(0, len(lists), BATCH):
-            batch = [lists[place] for place in order[start : start + BATCH]]
-            x = pad_sequence([features for features, _ in batch], batch_first=True)
-            sizes = torch.tensor([len(features) for features, _ in batch])
-            there = torch.arange(x.shape[1]) < sizes[:, None]
-            wanted = torch.zeros(len(batch), x.shape[1] + 1)
-            for number, (_, example) in enumerate(batch):
-                wanted[number, : len(example.right)] = torch.from_numpy(example.right).float()
-                wanted[number, -1] = float(not example.right.any())
-            wanted /= wanted.sum(1, keepdim=True)
-            told = log_softmax(network(x, there), dim=1).masked_fill(wanted == 0, 0.0)
-            weights = torch.tensor([example.weight for _, example in batch])
-            loss = -((told * wanted).sum(1) * weights).mean()
+            batch = _joined([lists[place] for place in order[start : start + BATCH]], mean, spread)
+            told = log_softmax(network(batch.x, batch.best, batch.there), dim=1)
+            told = told.masked_fill(batch.wanted == 0, 0.0)
+            loss = -((told * batch.wanted).sum(1) * batch.weights).mean()
             optimizer.zero_grad()
             loss.backward()  # type: ignore[no-untyped-call]
             optimizer.step()

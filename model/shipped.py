@@ -139,6 +139,19 @@ def pack(folders: Sequence[Path], strength: float = STRENGTH) -> bytes:
     return save(tensors, {"marks": forms.pop(), "base": MINILM_FILES["model.safetensors"]})
 
 
+def write_folder(raw: bytes, form: Marks, folder: Path) -> None:
+    """Write what `pack` made as a model folder: an encoder as it would ship, beside the one that does."""
+    from safetensors.torch import load as read
+
+    from model.encoder import Encoder
+    from model.text import write_marks
+
+    base = Encoder("minilm", "cpu", "fp32").model
+    model = _joined(base, {name: tensor.float() for name, tensor in read(raw).items()})
+    model.save_pretrained(str(folder), create_model_card=False)
+    write_marks(folder, form)
+
+
 def _trained(folder: Path, base: "dict[str, Any]") -> "tuple[dict[str, Tensor], dict[str, Tensor]]":
     """What training added to the parameters of the base, and the weights of its adapter."""
     from safetensors.torch import load_file
@@ -162,11 +175,19 @@ def _trained(folder: Path, base: "dict[str, Any]") -> "tuple[dict[str, Tensor], 
 @click.argument("folders", nargs=-1, required=True, type=click.Path(path_type=Path))
 @click.option("--strength", type=click.FloatRange(0, 1), default=STRENGTH, show_default=True)
 @click.option("--out", type=click.Path(path_type=Path), default=FILE, show_default=True)
-def main(folders: tuple[Path, ...], strength: float, out: Path) -> None:
+@click.option(
+    "--folder", type=click.Path(path_type=Path), help="Write a model folder instead, for --encoder."
+)
+def main(folders: tuple[Path, ...], strength: float, out: Path, folder: Path | None) -> None:
     """Make the file of weights from trained model FOLDERS, the mean of several; prints the digest that
     SHA256 has to be."""
+    from model.text import read_marks
+
     try:
         raw = pack(folders, strength)
+        if folder:
+            write_folder(raw, read_marks(folders[0]), folder)
+            return
     except UserError as error:
         raise click.ClickException(str(error)) from None
     out.write_bytes(raw)

@@ -1,19 +1,24 @@
 """The learned ranker: what it is told, what it says, how it is fitted and what it refuses."""
 
 import hashlib
+import json
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 import torch
+from click.testing import Result
 
 from data.contexts import Context, Query
 from data.errors import UserError
 from data.paper import Paper
+from indexer.build import build
 from indexer.calibration import bins, expected_error
 from indexer.candidates import FEATURES, Pool
-from indexer.fit import threshold
+from indexer.fit import Part, fit_ranker, threshold
 from indexer.measures import auroc
 from indexer.search import Searcher
 from indexer.settings import Settings
@@ -78,9 +83,9 @@ def test_no_fold_learns_from_its_own_lists(monkeypatch: pytest.MonkeyPatch) -> N
     trained: list[set[str]] = []
     real = fitting._fitted
 
-    def noted(some: list[tuple[torch.Tensor, Example]], seed: int) -> object:
-        trained.append({example.citing_id for _, example in some})
-        return real(some, seed)
+    def noted(some: list[Example], *rest: Any) -> object:
+        trained.append({example.citing_id for example in some})
+        return real(some, *rest)
 
     monkeypatch.setattr(fitting, "_fitted", noted)
     monkeypatch.setattr(fitting, "EPOCHS", 1)
@@ -240,8 +245,43 @@ def test_thethreshold_is_the_greatest_that_is_right_often_enough() -> None:
 
 
 def test_too_few_contexts_are_refused(searcher: Searcher) -> None:
-    from indexer.fit import fit_ranker
-
     few = [Query("q", Context("storms [CITE]"), "c", ("weather-01",))]
     with pytest.raises(UserError, match="fewer than 100 of the contexts"):
-        fit_ranker(searcher, few, silent)
+        fit_ranker([Part(searcher, few)], "an encoder", silent)
+
+
+def test_the_command_fits_on_the_parts_of_several_encoders(
+    invoke: Callable[..., Result],
+    small_index: Path,
+    small_corpus: Path,
+    papers: list[dict[str, Any]],
+    make_model: Callable[[str, int], Path],
+    tiny: Encoder,
+    tmp_path: Path,
+) -> None:
+    """Two indexes, each with contexts of its own, give one ranker, for the encoder that is asked for."""
+    other = make_model("roberta", 32)
+    build(str(small_corpus), tmp_path / "other", Encoder(str(other), "cpu", "fp32"))
+    files = []
+    for part in range(2):
+        lines = []
+        for number in range(part * 100, part * 100 + 100):
+            paper = papers[::10][number % 30]
+            said = f"Number {number} uses {' '.join(paper['title'].split()[:3])} [CITE]."
+            lines.append({"text": said, "citing_id": f"citing-{number % 40}", "cited_id": paper["id"]})
+        files.append(tmp_path / f"{part}.jsonl")
+        files[-1].write_text("".join(json.dumps(line) + "\n" for line in lines), encoding="utf-8")
+    asked = ["--index", small_index, "--device", "cpu", "--json"]
+    also = ["--also", files[1], tmp_path / "other"]
+    result = invoke("fit", files[0], *asked, *also, "--encoder", other, "--out", tmp_path / "both")
+    assert result.exit_code == 0, result.stderr
+    told = json.loads(result.stdout)
+    both = ranker.load(tmp_path / "both", FEATURES)
+    assert told["sha256"] == hashlib.sha256((tmp_path / "both").read_bytes()).hexdigest()
+    assert both.encoder == Encoder(str(other), "cpu").fingerprint != tiny.fingerprint
+    alone = json.loads(invoke("fit", files[0], *asked, "--out", tmp_path / "alone").stdout)
+    assert ranker.load(tmp_path / "alone", FEATURES).encoder == tiny.fingerprint
+    assert 100 <= alone["lists"] < 200 <= told["lists"]
+    wrong = invoke("fit", files[0], "--index", small_index, *also, "--reranker", tmp_path)
+    assert wrong.exit_code == 2
+    assert "give --out FILE with them" in wrong.stderr

@@ -6,6 +6,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from click.testing import CliRunner
 from safetensors.torch import load, safe_open
 
 from data.contexts import Context
@@ -108,6 +109,25 @@ def test_two_folders_become_the_mean_of_both(
     found = packed.encode_papers(PAPERS)
     assert float((found * expected).sum(1).min()) > 0.9999
     assert all(float((found * m).sum(1).max()) < 0.99999 for m in moved)
+
+
+def test_a_mean_becomes_a_model_folder_of_the_same_function(
+    folder: Path, other: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    args = [str(folder), str(other), "--folder", str(tmp_path / "mean")]
+    result = CliRunner().invoke(shipped.main, args)
+    assert result.exit_code == 0, result.output
+    raw = shipped.pack([folder, other])
+    (tmp_path / "both").write_bytes(raw)
+    monkeypatch.setattr(shipped, "FILE", tmp_path / "both")
+    monkeypatch.setattr(shipped, "SHA256", shipped.digest(raw))
+    packed, whole = (Encoder(name, "cpu", "fp32") for name in ("citemark", str(tmp_path / "mean")))
+    assert packed.marks == whole.marks == "keep"
+    for ours, theirs in (
+        (packed.encode_contexts(CONTEXTS), whole.encode_contexts(CONTEXTS)),
+        (packed.encode_papers(PAPERS), whole.encode_papers(PAPERS)),
+    ):
+        assert float((ours * theirs).sum(1).min()) > 0.9999
 
 
 def _step(adapter: dict[str, torch.Tensor], vectors: torch.Tensor) -> torch.Tensor:
