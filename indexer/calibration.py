@@ -76,7 +76,7 @@ def calibration(
         drafts = [Paper(queries[n].citing_id, "") for n in members]
 
         def told(found: Sequence[Pool], contexts: Sequence[Context] = contexts) -> Ranked:
-            ranked = ordered(found, ranker, 0.0, depth)
+            ranked = ordered(found, ranker, depth)
             return second.read(ranked, contexts, snapshot.papers, known) if second else ranked
 
         found = list(searcher.pools(contexts, 0, snapshot, drafts=drafts))

@@ -19,7 +19,7 @@ from model.ranker import SHOWN, Ranker
 
 BATCH = 64
 UNCITED = 2.0  # what a list counts whose cited paper is in no known citation: on dev those papers' hit@10 is
-# .311 with 2 and .327 with 3, and of all .614 and .613, by a quicker fit
+# .320 with 2 and .328 with 3, and of all .615 and .613, by quicker fits
 REMOVED = 3  # every so many lists also comes without what was cited, to teach what nothing fits looks like
 SURE = 0.8  # of the contexts of which it is said that nothing fits, this share lacks its paper in the list
 
@@ -53,15 +53,17 @@ def fit_ranker(parts: Sequence[Part], encoder: str, progress: Progress) -> Fitte
     evidence says no more than it would of a new draft. An encoder cannot unlearn: queries that it was
     trained on make the ranker trust it too much. So several encoders that were trained alike, each without
     another part of the citations, give a ranker for their like more to learn from than one (cross-fitting).
+    The first part alone sets the probabilities: what its index knows should be like what a user's will know.
 
     Raises UserError where too few of the cited papers are found to learn from.
     """
     examples: list[Example] = []
     removed: list[tuple[int, int]] = []  # places of the natural list and of the one without what was cited
-    for query, rows, variant, pool in (found for part in parts for found in _lists(part, progress)):
+    found = ((number == 0, *each) for number, part in enumerate(parts) for each in _lists(part, progress))
+    for first, query, rows, variant, pool in found:
         right = np.isin(pool.rows, rows)
         uncited = right.any() and not pool.cited[right].any() and variant != "nothing"
-        example = Example(pool.features(), right, query.citing_id, UNCITED if uncited else 1.0)
+        example = Example(pool.features(), right, query.citing_id, UNCITED if uncited else 1.0, first)
         examples.append(example)
         if variant == "texts" and right.any() and len(examples) % REMOVED == 0:
             removed.append((len(examples) - 1, len(examples)))

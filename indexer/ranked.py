@@ -35,15 +35,13 @@ class Ranked:
         return self.changed(lambda part: part[:, :k])
 
 
-def ordered(
-    found: Sequence[Pool], fitted: Ranker | None, profile: float, k: int, words: float = LEXICAL_WEIGHT
-) -> Ranked:
-    """The best k of each pool: by the ranker, else by the sum of the scores, see Pool.hybrid."""
+def ordered(found: Sequence[Pool], fitted: Ranker | None, k: int, words: float = LEXICAL_WEIGHT) -> Ranked:
+    """The best k of each pool: by the ranker, else by the sum of the scores, see Pool.sum."""
     k = min(k, max((len(pool.rows) for pool in found), default=0))
     rows = np.full((len(found), k), -1, np.int64)
     scores, dense, bm25, near = (np.zeros((len(found), k), np.float32) for _ in range(4))
     for number, pool in enumerate(found):
-        score = fitted.probabilities(pool.features()) if fitted else pool.hybrid(profile, words)
+        score = fitted.probabilities(pool.features()) if fitted else pool.sum(words)
         best = np.lexsort((pool.rows, -score))[:k]  # equal scores in the order of the corpus
         n = len(best)
         rows[number, :n], scores[number, :n] = pool.rows[best], score[best]

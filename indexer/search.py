@@ -18,7 +18,6 @@ from indexer.candidates import (
     FEATURES,
     LEXICAL_WEIGHT,
     NO_DRAFT,
-    PROFILE_WEIGHT,
     UNLEARNED_WEIGHT,
     Draft,
     Pool,
@@ -215,7 +214,7 @@ class Searcher:
         """Rows and scores of the best k papers of each context; rows of -1 pad short answers.
 
         `ranking` is `bm25`; `dense`; `hybrid`, the cosine with what shared words add; `evidence`, the same
-        with the profile's cosine; `best`, by the learned ranker, and where none fits the index's encoder
+        with what known citations add; `best`, by the learned ranker, and where none fits the index's encoder
         what `evidence` is; or `reranked`, whose first hits the reranker has read again. The papers that
         `keep` does not let pass are no candidates. `drafts` has what is known of each context's own paper,
         and `use` says how much of the known citations takes part. `known` has the logits of earlier readings
@@ -236,9 +235,8 @@ class Searcher:
         use = "nothing" if ranking == "hybrid" else use
         found = self.pools(contexts, k, snapshot, keep, drafts, use, learned=fitted is not None)
         depth = max(k, second.depth) if second else k
-        profile = PROFILE_WEIGHT if ranking != "hybrid" else 0.0
         words = LEXICAL_WEIGHT if learned else UNLEARNED_WEIGHT
-        ranked = ordered(list(found), fitted, profile, depth, words)
+        ranked = ordered(list(found), fitted, depth, words)
         return second.read(ranked, contexts, snapshot.papers, known).first(k) if second else ranked
 
     def pools(

@@ -20,7 +20,7 @@ from data.files import read_shipped, write_atomically
 
 Floats = NDArray[np.float32]
 FILE = Path(__file__).parent / "weights" / "ranker.safetensors"
-SHA256 = "2fca82b9d3789fc00363e6c79e392499d31b27e45a7cd8a88c7bdf7a2a207caf"
+SHA256 = "83ec979ac07a42b2a4854fa50892b852cc11d7b838e4d128ec0f6ca9a6e3cbbb"
 SHOWN = 10  # hits of a context whose probabilities a reader sees, and which are set right
 _TENSORS = ("mean", "spread", "hidden", "bias", "out", "linear", "null", "null_bias", "slope", "shift")
 

@@ -17,7 +17,7 @@ from data.errors import UserError
 from data.paper import Paper
 from indexer.build import build
 from indexer.calibration import bins, expected_error
-from indexer.candidates import FEATURES, Pool
+from indexer.candidates import CITED_WEIGHT, FEATURES, LEXICAL_WEIGHT, PROFILE_WEIGHT, Pool
 from indexer.fit import Part, fit_ranker, threshold
 from indexer.measures import auroc
 from indexer.search import Searcher
@@ -208,12 +208,34 @@ def test_features_are_what_they_are_called() -> None:
     assert column(some, "first author") == [0, 0, 0]
     assert column(some, "last author") == column(some, "author")
     assert column(some, "profile gap") == [0, -1, -1]
+    assert column(some, "profile rank") == pytest.approx([0, np.log(2), np.log(2)], abs=1e-4)
+    assert column(some, "nearest rank") == column(some, "profile rank")
+    assert column(some, "words rank") == [0, 0, 0]
     assert column(some, "best bm25") == [0.5, 0.5, 0.5]
     assert column(some, "length") == [0.5, 0.5, 0.5]
     assert column(some, "draft") == [0, 0, 0]
     drafted = pool(draft=np.array([0.2, 0.1, 0.3], np.float32))
     assert column(drafted, "draft") == [1, 1, 1]
     assert column(drafted, "draft gap") == pytest.approx([-0.1, -0.2, 0], abs=1e-4)
+
+
+def test_the_sum_has_what_is_known_and_the_list_tells_how_clear_it_is() -> None:
+    some = pool()
+    known = PROFILE_WEIGHT * 0.4 + CITED_WEIGHT * np.log(3)
+    expected = np.array([0.5 + LEXICAL_WEIGHT + known, 0.9, 0.1 + LEXICAL_WEIGHT / 2])
+    assert some.sum() == pytest.approx(expected, abs=1e-6)
+    assert some.sum(0.4) - some.sum(0.2) == pytest.approx([0.2, 0, 0.1], abs=1e-6)
+    assert column(some, "sum gap") == pytest.approx((expected - expected.max()).tolist(), abs=1e-4)
+    assert column(some, "sum rank") == pytest.approx(np.log1p([1, 0, 2]).tolist(), abs=1e-4)
+    assert column(some, "best sum") == pytest.approx([expected.max()] * 3, abs=1e-4)
+    assert column(some, "fifth sum") == pytest.approx([np.ptp(expected)] * 3, abs=1e-4)  # of three the last
+    many = np.linspace(0.9, 0, 30).astype(np.float32)
+    arrays = {n: np.resize(v, (30, *v.shape[1:])) for n, v in vars(some).items() if isinstance(v, np.ndarray)}
+    plain = arrays | {"dense": many, "bm25": many * 0, "cited": np.zeros(30, np.int64), "profile": many * 0}
+    for name, place in (("fifth sum", 5), ("twentieth sum", 20)):
+        assert column(pool(**plain), name)[0] == pytest.approx(0.9 - many[place - 1], abs=1e-4)
+    nothing = some.only(np.zeros(3, np.bool_))
+    assert nothing.features().shape == (0, len(FEATURES))
 
 
 def test_a_part_of_a_pool_has_its_own_best() -> None:
