@@ -18,7 +18,7 @@ from data.contexts import MAX_QUERY, parse
 from data.filter import Filter
 from indexer import feedback
 from indexer.build import build
-from indexer.candidates import LEXICAL_WEIGHT, UNLEARNED_WEIGHT
+from indexer.candidates import LEXICAL_WEIGHT, PROFILE_WEIGHT, UNLEARNED_WEIGHT
 from indexer.jobs import Job
 from indexer.search import Hit, Searcher
 from indexer.settings import RANKINGS, Settings
@@ -27,7 +27,8 @@ from model.encoder import Encoder
 from model.training_data import read_documents, read_sources
 from pages.map import NAMED, OTHER, with_colours
 from pages.parts.question import EXAMPLES, PILLS
-from pages.parts.shown import lit, plain
+from pages.parts.search import explained
+from pages.parts.shown import lit, plain, scored
 from pages.parts.side import RANKING_NAMES
 from pages.parts.state import IN_ADDRESS
 from pages.parts.work import jobs
@@ -427,6 +428,19 @@ def test_the_parts_of_a_score_add_up_as_they_are_shown(page: AppTest) -> None:
         assert float(meaning) + float(words) == pytest.approx(float(score))
     assert any(f"plus up to {LEXICAL_WEIGHT} for the words" in caption.value for caption in page.caption)
     assert max(float(words) for *_, words in sums) == pytest.approx(LEXICAL_WEIGHT, abs=0.011)
+
+
+def test_what_citations_add_is_no_word(engine: Searcher) -> None:
+    """Where no ranker fits the encoder, known citations are a part of the sum."""
+    paper = engine.snapshot.papers[0]
+    share, said = scored(Hit(1, paper, 0.9, dense=0.5, bm25=0.5, profile=0.4))
+    assert said == "score 0.90 = meaning 0.50 + words 0.10 + citations 0.30"
+    assert share == pytest.approx(0.9 / (1 + UNLEARNED_WEIGHT + PROFILE_WEIGHT))
+    with_citations = explained("best", Hit(1, paper, 0.9, dense=0.5, bm25=0.5, profile=0.4))
+    assert "Known citations add" in with_citations
+    assert "Known citations add" not in explained("hybrid", Hit(1, paper, 0.6, dense=0.5, bm25=0.5))
+    assert explained("best", Hit(1, paper, 0.6, probability=0.6, profile=0.4)).startswith("The percentage")
+    assert scored(Hit(1, paper, 0.6, dense=0.5, bm25=0.5))[1] == "score 0.60 = meaning 0.50 + words 0.10"
 
 
 def test_the_bar_is_the_share_of_the_best_score_there_can_be(page: AppTest, engine: Searcher) -> None:

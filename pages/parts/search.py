@@ -35,6 +35,7 @@ SCORES = {
     "dense": "The score is the closeness in meaning of text and paper (cosine, 1 at most).",
     "bm25": "The score is BM25: the rarer the words that text and paper share, the higher.",
 }
+CITATIONS = " Known citations add how near the sentences are that cite the paper, and how many they are."
 DOUBT = "Nothing in this corpus fits well: the paper to cite may not be in it. These are the nearest."
 FIRST = "Getting ready: the first search after a start of the server takes some seconds …"
 NO_WORDS = "No paper of the index shares a word with this text."
@@ -164,9 +165,14 @@ def listed(
         label = given.get((context.text, hit.paper.paper_id))
         keep_thumb = partial(feedback.rate, thumbs) if thumbs else None
         card(hit, Around(context, number, basket(), libraries, label, choose, take_similar, keep_thumb))
-    st.caption(
-        SCORES["hybrid" if wanted.ranking == "best" and hits[0].probability is None else wanted.ranking]
-    )
+    st.caption(explained(wanted.ranking, hits[0]))
+
+
+def explained(ranking: str, hit: Hit) -> str:
+    """What the scores of a ranking mean, which `best` has only where a ranker fits the encoder."""
+    if ranking == "best" and hit.probability is None:
+        ranking = "hybrid"
+    return SCORES[ranking] + (CITATIONS if ranking == "hybrid" and hit.profile is not None else "")
 
 
 def described(keep: Filter) -> str:

@@ -12,7 +12,7 @@ from data.errors import UserError
 from data.library import Bibliography
 from data.paper import Paper
 from indexer.basket import Basket, known_as
-from indexer.candidates import UNLEARNED_WEIGHT
+from indexer.candidates import PROFILE_WEIGHT, UNLEARNED_WEIGHT
 from indexer.search import Hit, Searcher
 from indexer.why import Spans, shared, stems, why
 
@@ -172,9 +172,14 @@ def scored(hit: Hit) -> tuple[float, str]:
         return hit.bm25 or 0.0, f"BM25 {hit.score:.2f}"
     if hit.bm25 is None:
         return min(max(hit.dense, 0.0), 1.0), f"meaning {hit.score:.2f}"
-    words = round(hit.score, 2) - round(hit.dense, 2)  # so that the sum comes out as it is shown
-    share = min(max(hit.score / (1 + UNLEARNED_WEIGHT), 0.0), 1.0)
-    return share, f"score {hit.score:.2f} = meaning {hit.dense:.2f} + words {words:.2f}"
+    rest = round(hit.score, 2) - round(hit.dense, 2)  # so that the sum comes out as it is shown
+    most, known = 1 + UNLEARNED_WEIGHT, ""
+    if hit.profile is not None:  # known citations take part only where no ranker fits the encoder
+        most += PROFILE_WEIGHT
+        words = round(UNLEARNED_WEIGHT * hit.bm25, 2)
+        rest, known = words, f" + citations {rest - words:.2f}"
+    share = min(max(hit.score / most, 0.0), 1.0)
+    return share, f"score {hit.score:.2f} = meaning {hit.dense:.2f} + words {rest:.2f}{known}"
 
 
 def papers(engine: Searcher) -> str:
