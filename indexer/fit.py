@@ -55,23 +55,28 @@ def fit_ranker(parts: Sequence[Part], encoder: str, progress: Progress) -> Fitte
     another part of the citations, give a ranker for their like more to learn from than one (cross-fitting).
     The first part alone sets the probabilities: what its index knows should be like what a user's will know.
 
-    Raises UserError where too few of the cited papers are found to learn from.
+    Raises UserError where too few of the cited papers are found to learn from, or nothing but these.
     """
     examples: list[Example] = []
     removed: list[tuple[int, int]] = []  # places of the natural list and of the one without what was cited
-    found = ((number == 0, *each) for number, part in enumerate(parts) for each in _lists(part, progress))
-    for first, query, rows, variant, pool in found:
-        right = np.isin(pool.rows, rows)
-        uncited = right.any() and not pool.cited[right].any() and variant != "nothing"
-        example = Example(pool.features(), right, query.citing_id, UNCITED if uncited else 1.0, first)
-        examples.append(example)
-        if variant == "texts" and right.any() and len(examples) % REMOVED == 0:
-            removed.append((len(examples) - 1, len(examples)))
-            rest = pool.only(~right)
-            nothing = np.zeros(len(rest.rows), np.bool_)
-            examples.append(Example(rest.features(), nothing, query.citing_id, natural=False))
+    for number, part in enumerate(parts):
+        most = "texts" if part.searcher.snapshot.evidence else "nothing"
+        for query, rows, variant, pool in _lists(part, progress):
+            if not len(pool.rows):
+                continue
+            right = np.isin(pool.rows, rows)
+            uncited = right.any() and not pool.cited[right].any() and variant != "nothing"
+            weight = UNCITED if uncited else 1.0
+            examples.append(Example(pool.features(), right, query.citing_id, weight, natural=number == 0))
+            if variant == most and right.any() and not right.all() and len(examples) % REMOVED == 0:
+                removed.append((len(examples) - 1, len(examples)))
+                rest = pool.only(~right)
+                nothing = np.zeros(len(rest.rows), np.bool_)
+                examples.append(Example(rest.features(), nothing, query.citing_id, natural=False))
     if sum(example.right.any() for example in examples) < 100:
         raise UserError("fewer than 100 of the contexts cite a paper that the index finds; give it more")
+    if not removed:
+        raise UserError("the index finds only papers that are cited, none beside them; use a larger one")
     ranker, folds = fit(examples, FEATURES, encoder, progress)
     best = np.array([float(p.max(initial=0.0)) for p in folds])
     there, gone = (best[[pair[side] for pair in removed]] for side in (0, 1))

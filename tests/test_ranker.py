@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 import torch
 from click.testing import Result
+from conftest import write_corpus
 
 from data.contexts import Context, Query
 from data.errors import UserError
@@ -272,6 +273,16 @@ def test_too_few_contexts_are_refused(searcher: Searcher) -> None:
         fit_ranker([Part(searcher, few)], "an encoder", silent)
 
 
+def test_an_index_of_nothing_but_what_is_cited_is_refused(
+    papers: list[dict[str, Any]], tiny: Encoder, tmp_path: Path
+) -> None:
+    build(str(write_corpus(tmp_path / "two.jsonl", papers[:2])), tmp_path / "two", tiny)
+    both = tuple(paper["id"] for paper in papers[:2])
+    asked = [Query(f"q{n}", Context(f"Number {n} [CITE]."), f"citing-{n}", both) for n in range(120)]
+    with pytest.raises(UserError, match="only papers that are cited"):
+        fit_ranker([Part(Searcher(Settings(tmp_path / "two", "cpu"), tiny), asked)], "an encoder", silent)
+
+
 def test_the_command_fits_on_the_parts_of_several_encoders(
     invoke: Callable[..., Result],
     small_index: Path,
@@ -303,6 +314,7 @@ def test_the_command_fits_on_the_parts_of_several_encoders(
     assert both.encoder == Encoder(str(other), "cpu").fingerprint != tiny.fingerprint
     alone = json.loads(invoke("fit", files[0], *asked, "--out", tmp_path / "alone").stdout)
     assert ranker.load(tmp_path / "alone", FEATURES).encoder == tiny.fingerprint
+    assert 0 <= told["auroc"] <= 1  # an index without evidence, too, has lists without what was cited
     assert 100 <= alone["lists"] < 200 <= told["lists"]
     wrong = invoke("fit", files[0], "--index", small_index, *also, "--reranker", tmp_path)
     assert wrong.exit_code == 2
