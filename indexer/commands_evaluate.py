@@ -121,11 +121,9 @@ def fit(
         raise click.UsageError("--also and --encoder are for a ranker: give --out FILE with them")
     settings = settings_of(index=index, device=device, **searching)
     if out:
-        pairs = [
-            (contexts, settings),
-            *((file, replace(settings, index=Path(place))) for file, place in also),
-        ]
-        _fit_ranker([(_read(file, count), each) for file, each in pairs], encoder, out, as_json)
+        given = [(contexts, str(settings.index)), *also]
+        parts = [(_read(file, count), replace(settings, index=Path(place))) for file, place in given]
+        _fit_ranker(parts, encoder, out, as_json)
     elif settings.reranker:
         _fit_reranker(settings, _read(contexts, count), settings.reranker, as_json)
 

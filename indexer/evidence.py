@@ -272,8 +272,12 @@ class Evidence:
         worded: tuple[Rows, Vectors],
         draft: Vectors | None = None,
         without: str = "",
+        renown: bool = True,
     ) -> Said:
-        """What is known of the papers of these rows, the contexts of the paper `without` left out."""
+        """What is known of the papers of these rows, the contexts of the paper `without` left out.
+
+        Without `renown` that stays 0: only a ranker asks for it.
+        """
         places = self._places(rows)
         here = np.flatnonzero(places >= 0)
         place = places[here]
@@ -283,11 +287,11 @@ class Evidence:
         profiles = self._profiles.stored(place)
         if len(gone):
             cited[here] -= self._without(place, profiles, gone)
-        renown = np.zeros((len(rows), 4), np.float32)
-        if self._renown:
+        of_authors = np.zeros((len(rows), 4), np.float32)
+        if renown and self._renown:
             lost = self.cited_in(gone)
-            renown = self._renown.of(rows, cited, lost[lost >= 0])
-        said = Said(cited, renown, *(np.zeros(len(rows), np.float32) for _ in range(4)))
+            of_authors = self._renown.of(rows, cited, lost[lost >= 0])
+        said = Said(cited, of_authors, *(np.zeros(len(rows), np.float32) for _ in range(4)))
         said.profile[here] = profiles @ query
         if draft is not None:
             said.draft[here] = profiles @ draft

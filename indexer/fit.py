@@ -60,15 +60,14 @@ def fit_ranker(parts: Sequence[Part], encoder: str, progress: Progress) -> Fitte
     examples: list[Example] = []
     removed: list[tuple[int, int]] = []  # places of the natural list and of the one without what was cited
     for number, part in enumerate(parts):
-        most = "texts" if part.searcher.snapshot.evidence else "nothing"
-        for query, rows, variant, pool in _lists(part, progress):
+        for query, rows, is_fullest, pool in _lists(part, progress):
             if not len(pool.rows):
                 continue
             right = np.isin(pool.rows, rows)
-            uncited = right.any() and not pool.cited[right].any() and variant != "nothing"
+            uncited = pool.evidence and right.any() and not pool.cited[right].any()
             weight = UNCITED if uncited else 1.0
             examples.append(Example(pool.features(), right, query.citing_id, weight, natural=number == 0))
-            if variant == most and right.any() and not right.all() and len(examples) % REMOVED == 0:
+            if is_fullest and right.any() and not right.all() and len(examples) % REMOVED == 0:
                 removed.append((len(examples) - 1, len(examples)))
                 rest = pool.only(~right)
                 nothing = np.zeros(len(rest.rows), np.bool_)
@@ -87,8 +86,9 @@ def fit_ranker(parts: Sequence[Part], encoder: str, progress: Progress) -> Fitte
     return Fitted(replace(ranker, threshold=limit), len(examples), auroc(there, gone))
 
 
-def _lists(part: Part, progress: Progress) -> Iterator[tuple[Query, NDArray[np.int64], str, Pool]]:
-    """The candidates of each query and the rows that it cites: with all evidence, with less, with a draft."""
+def _lists(part: Part, progress: Progress) -> Iterator[tuple[Query, NDArray[np.int64], bool, Pool]]:
+    """The candidates of each query and the rows that it cites: with all evidence, with less, with a draft;
+    and whether it is with as much evidence as the index has."""
     searcher, queries, snapshot = part.searcher, part.queries, part.searcher.snapshot
     papers = snapshot.papers
     evidence = snapshot.evidence
@@ -108,7 +108,7 @@ def _lists(part: Part, progress: Progress) -> Iterator[tuple[Query, NDArray[np.i
             contexts = [batch[n].context for n in chosen]
             found = searcher.pools(contexts, 0, snapshot, drafts=drafts, use=use, queries=queried[chosen])
             for n, pool in zip(chosen, found, strict=True):
-                yield batch[n], rows[n][rows[n] >= 0], use, pool
+                yield batch[n], rows[n][rows[n] >= 0], use == variants[0][0], pool
     progress("candidates", len(queries), len(queries), " contexts")
 
 

@@ -38,10 +38,8 @@ def load(base: "SentenceTransformer") -> "SentenceTransformer":
 
     Raises UserError where the file is missing or is not the one that was shipped.
     """
-    from safetensors.torch import load as read
-
     raw = read_shipped(FILE, SHA256, "install citemark again, or build and search with --encoder minilm")
-    return _joined(base, {name: tensor.float() for name, tensor in read(raw).items()})
+    return _joined(base, raw)
 
 
 def marks() -> Marks:
@@ -57,14 +55,16 @@ def digest(raw: bytes) -> str:
     return hashlib.sha256(raw).hexdigest()
 
 
-def _joined(base: "SentenceTransformer", tensors: dict[str, "Tensor"]) -> "SentenceTransformer":
-    """A model of two branches: the base with the differences for queries, with the adapter for documents."""
+def _joined(base: "SentenceTransformer", raw: bytes) -> "SentenceTransformer":
+    """A model of two branches: the base with a file's differences for queries, its adapter for documents."""
     import torch
+    from safetensors.torch import load as read
     from sentence_transformers import SentenceTransformer
     from sentence_transformers.base.modules import Module, Router
 
     from model.adapter import Adapter
 
+    tensors = {name: tensor.float() for name, tensor in read(raw).items()}
     document = [cast(Module, module) for module in base.children()]
     words = {id(p): p for name, p in _network(document).named_parameters() if name.startswith(WORDS)}
     query = deepcopy(document, dict(words))  # both branches share these
@@ -141,13 +141,10 @@ def pack(folders: Sequence[Path], strength: float = STRENGTH) -> bytes:
 
 def write_folder(raw: bytes, form: Marks, folder: Path) -> None:
     """Write what `pack` made as a model folder: an encoder as it would ship, beside the one that does."""
-    from safetensors.torch import load as read
-
     from model.encoder import Encoder
     from model.text import write_marks
 
-    base = Encoder("minilm", "cpu", "fp32").model
-    model = _joined(base, {name: tensor.float() for name, tensor in read(raw).items()})
+    model = _joined(Encoder("minilm", "cpu", "fp32").model, raw)
     model.save_pretrained(str(folder), create_model_card=False)
     write_marks(folder, form)
 

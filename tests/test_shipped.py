@@ -73,12 +73,19 @@ def test_the_shipped_file_is_small_and_names_its_base() -> None:
 def test_packed_weights_are_the_function_of_the_folder(
     folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    raw = shipped.pack([folder], strength=1.0)
-    file = tmp_path / "citemark.safetensors"
-    file.write_bytes(raw)
-    monkeypatch.setattr(shipped, "FILE", file)
+    packed = as_shipped(shipped.pack([folder], strength=1.0), tmp_path, monkeypatch)
+    assert_one_function(packed, Encoder(str(folder), "cpu", "fp32"))
+
+
+def as_shipped(raw: bytes, folder: Path, monkeypatch: pytest.MonkeyPatch) -> Encoder:
+    """The default encoder as it were if these bytes shipped."""
+    (folder / "shipped").write_bytes(raw)
+    monkeypatch.setattr(shipped, "FILE", folder / "shipped")
     monkeypatch.setattr(shipped, "SHA256", shipped.digest(raw))
-    packed, whole = Encoder("citemark", "cpu", "fp32"), Encoder(str(folder), "cpu", "fp32")
+    return Encoder("citemark", "cpu", "fp32")
+
+
+def assert_one_function(packed: Encoder, whole: Encoder) -> None:
     assert packed.marks == whole.marks == "keep"
     for ours, theirs in (
         (packed.encode_contexts(CONTEXTS), whole.encode_contexts(CONTEXTS)),
@@ -90,11 +97,7 @@ def test_packed_weights_are_the_function_of_the_folder(
 def test_two_folders_become_the_mean_of_both(
     folder: Path, other: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    raw = shipped.pack([folder, other], strength=1.0)
-    (tmp_path / "both").write_bytes(raw)
-    monkeypatch.setattr(shipped, "FILE", tmp_path / "both")
-    monkeypatch.setattr(shipped, "SHA256", shipped.digest(raw))
-    packed = Encoder("citemark", "cpu", "fp32")
+    packed = as_shipped(shipped.pack([folder, other], strength=1.0), tmp_path, monkeypatch)
     base, *each = (Encoder(name, "cpu", "fp32") for name in ("minilm", str(folder), str(other)))
     for name, parameter in shipped._network(packed.model[0].sub_modules["query"]).named_parameters():
         mean = sum(dict(m.model.named_parameters())[f"0.sub_modules.query.0.model.{name}"] for m in each) / 2
@@ -117,17 +120,8 @@ def test_a_mean_becomes_a_model_folder_of_the_same_function(
     args = [str(folder), str(other), "--folder", str(tmp_path / "mean")]
     result = CliRunner().invoke(shipped.main, args)
     assert result.exit_code == 0, result.output
-    raw = shipped.pack([folder, other])
-    (tmp_path / "both").write_bytes(raw)
-    monkeypatch.setattr(shipped, "FILE", tmp_path / "both")
-    monkeypatch.setattr(shipped, "SHA256", shipped.digest(raw))
-    packed, whole = (Encoder(name, "cpu", "fp32") for name in ("citemark", str(tmp_path / "mean")))
-    assert packed.marks == whole.marks == "keep"
-    for ours, theirs in (
-        (packed.encode_contexts(CONTEXTS), whole.encode_contexts(CONTEXTS)),
-        (packed.encode_papers(PAPERS), whole.encode_papers(PAPERS)),
-    ):
-        assert float((ours * theirs).sum(1).min()) > 0.9999
+    packed = as_shipped(shipped.pack([folder, other]), tmp_path, monkeypatch)
+    assert_one_function(packed, Encoder(str(tmp_path / "mean"), "cpu", "fp32"))
 
 
 def _step(adapter: dict[str, torch.Tensor], vectors: torch.Tensor) -> torch.Tensor:

@@ -170,9 +170,9 @@ def listed(
 
 def explained(ranking: str, hit: Hit) -> str:
     """What the scores of a ranking mean, which `best` has only where a ranker fits the encoder."""
-    if ranking == "best" and hit.probability is None:
-        ranking = "hybrid"
-    return SCORES[ranking] + (CITATIONS if ranking == "hybrid" and hit.profile is not None else "")
+    if ranking != "best" or hit.probability is not None:
+        return SCORES[ranking]
+    return SCORES["hybrid"] + (CITATIONS if hit.profile is not None else "")
 
 
 def described(keep: Filter) -> str:

@@ -172,14 +172,13 @@ def scored(hit: Hit) -> tuple[float, str]:
         return hit.bm25 or 0.0, f"BM25 {hit.score:.2f}"
     if hit.bm25 is None:
         return min(max(hit.dense, 0.0), 1.0), f"meaning {hit.score:.2f}"
-    rest = round(hit.score, 2) - round(hit.dense, 2)  # so that the sum comes out as it is shown
-    most, known = 1 + UNLEARNED_WEIGHT, ""
+    parts, rest, most = {"meaning": round(hit.dense, 2)}, "words", 1 + UNLEARNED_WEIGHT
     if hit.profile is not None:  # known citations take part only where no ranker fits the encoder
-        most += PROFILE_WEIGHT
-        words = round(UNLEARNED_WEIGHT * hit.bm25, 2)
-        rest, known = words, f" + citations {rest - words:.2f}"
-    share = min(max(hit.score / most, 0.0), 1.0)
-    return share, f"score {hit.score:.2f} = meaning {hit.dense:.2f} + words {rest:.2f}{known}"
+        parts["words"] = round(UNLEARNED_WEIGHT * hit.bm25, 2)
+        rest, most = "citations", most + PROFILE_WEIGHT
+    parts[rest] = round(hit.score, 2) - sum(parts.values())  # so that the sum comes out as it is shown
+    told = " + ".join(f"{name} {value:.2f}" for name, value in parts.items())
+    return min(max(hit.score / most, 0.0), 1.0), f"score {hit.score:.2f} = {told}"
 
 
 def papers(engine: Searcher) -> str:
